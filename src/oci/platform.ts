@@ -41,7 +41,7 @@ const architecturesOfNode: ReadonlyMap<string, string> = new Map([
   ["mipsel", "mipsle"],
 ]);
 
-const component = /^[A-Za-z0-9_.-]{1,64}$/;
+const component = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/;
 
 /**
  * Parses `linux/arm/v7`, `linux/amd64`, or one component alone: an operating system (the architecture is `host`'s) or an
