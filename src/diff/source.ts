@@ -1,0 +1,48 @@
+/**
+ * Where a driver says a layer's changes are to be found, as plain data: drivers make these on the main thread, the
+ * synchronous loops that read them run in worker threads.
+ */
+import type { ByteString } from "../lib/bytes.ts";
+
+/** Which prefix overlay's own attributes have: `trusted.overlay.` as root, `user.overlay.` on a mount with userxattr. */
+export type OverlayXattrPrefix = "trusted.overlay." | "user.overlay.";
+
+/** The upper directory of an overlay over the directories it was written on. Visits only the upper and moved subtrees. */
+export interface UpperSource {
+  readonly kind: "upper";
+  /** Absolute path of the upper directory. */
+  readonly upper: ByteString;
+  /** Absolute paths of the lower directories, the uppermost first; empty for a base layer. */
+  readonly lowers: readonly ByteString[];
+  readonly prefix: OverlayXattrPrefix;
+}
+
+/** Two plain trees, compared entry by entry. */
+export interface TreesSource {
+  readonly kind: "trees";
+  /** Absolute path of the parent's tree; undefined for a base layer. */
+  readonly parent: ByteString | undefined;
+  /** Absolute path of the layer's tree. */
+  readonly tree: ByteString;
+}
+
+export type DiffSource = UpperSource | TreesSource;
+
+/**
+ * Where a layer tar is to be applied. `overlay`: `root` is the layer's own directory, deletions become whiteouts, and what
+ * lies below is found in `lowers`. `remove`: `root` is a full copy of the parent's tree, deletions are carried out.
+ */
+export interface ApplyTarget {
+  readonly whiteouts: "overlay" | "remove";
+  /** Absolute path of the directory that receives the objects. */
+  readonly root: ByteString;
+  /** Absolute paths, the uppermost first; empty with `remove`. */
+  readonly lowers: readonly ByteString[];
+  readonly prefix: OverlayXattrPrefix;
+}
+
+/** Where the content of a layer's files is read from: a stack of directories, the layer itself first. */
+export interface ContentSource {
+  readonly layers: readonly ByteString[];
+  readonly prefix: OverlayXattrPrefix;
+}

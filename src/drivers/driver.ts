@@ -1,0 +1,138 @@
+/**
+ * The storage driver contract.
+ *
+ * A driver keeps layers under its home directory, one a `LayerId`, each made on top of at most one parent. It knows nothing
+ * of images, digests or reference counts: the store does, and is the only one who calls a driver to create and remove.
+ *
+ * A layer's life: the store calls `create(id, parent)`. From then on the layer is *writable*: `mount(id)` gives its root
+ * file system, and `applyTarget(id)` says where a layer tar is unpacked without a mount. The first layer created on top of
+ * it *commits* it: it is read-only for ever, and mounting it gives a read-only file system that needs no work directory.
+ * `seal(id)` commits without a child. `remove(id)` ends it; only a layer without children is removed, which the store sees
+ * to. All names on disk under the home belong to the driver.
+ *
+ * What is idempotent: `remove` of what is not there, `seal` of what is sealed, disposing a mount twice. `create` of an id
+ * that exists fails with `already_exists`.
+ *
+ * What is atomic: `create` leaves the whole layer or nothing (made under a temporary name and renamed); `remove` renames
+ * aside first, so no half-removed layer has its old name. A crash leaves at most such set-aside directories, which
+ * `reclaim()` deletes; the store calls it at start, when it holds the lock that says nobody else is starting.
+ *
+ * Mounts: `mount` may be called for one id by many callers and processes; the file system is unmounted when the last of them
+ * disposes. The loops that read and write many files do not run here: `diffSource`, `applyTarget`, `contentSource` and
+ * `view` answer with plain data that worker threads act on.
+ *
+ * Durability is the store's business (one syncfs before it publishes); a driver fsyncs nothing but its own small files.
+ */
+import type { ApplyTarget, ContentSource, DiffSource } from "../diff/source.ts";
+import type { ByteString } from "../lib/bytes.ts";
+
+declare const layerIdBrand: unique symbol;
+/** The driver's name for a layer: 64 lower-case hexadecimal digits, random. */
+export type LayerId = string & { readonly [layerIdBrand]: true };
+
+/** Options of an overlay mount that are always named explicitly, so that module parameters decide nothing. */
+export interface OverlayOptions {
+  readonly redirectDir: "on" | "follow" | "nofollow" | "off" | undefined;
+  readonly metacopy: "on" | "off" | undefined;
+  readonly index: "off" | undefined;
+  readonly userxattr: boolean;
+}
+
+/** How a layer's root file system comes about, as data: whoever mounts it may do so in a mount namespace of his own. */
+export type LayerView =
+  | { readonly kind: "directory"; readonly path: ByteString; readonly readOnly: boolean }
+  | {
+      readonly kind: "overlay";
+      /** Absolute paths, the uppermost first. */
+      readonly lowers: readonly ByteString[];
+      readonly upper: ByteString | undefined;
+      readonly work: ByteString | undefined;
+      readonly options: OverlayOptions;
+    };
+
+/** One question put to the host and its answer. */
+export interface ProbeResult {
+  /** Stable name: `d_type`, `rename_whiteout`, `redirect_dir` ... */
+  readonly name: string;
+  readonly ok: boolean;
+  /** What was tried and what was seen. */
+  readonly reason: string;
+  /** What to do when the answer is no. */
+  readonly remedy?: string;
+  /** True when the driver cannot run without it. */
+  readonly required: boolean;
+}
+
+export interface DriverCapabilities {
+  /** The diff visits only what changed. */
+  readonly nativeDiff: boolean;
+  /** A layer's upper can serve as the next layer's lower without copying. */
+  readonly stacks: boolean;
+  /** Greatest number of layers in one stack; Infinity where there is no limit. */
+  readonly maxDepth: number;
+  readonly quota: boolean;
+}
+
+/** Space a layer takes by itself, without its parents: bytes on disk (512-byte blocks × 512) and inodes, as `du` counts. */
+export interface LayerUsage {
+  readonly sizeBytes: number;
+  readonly inodes: number;
+}
+
+/** A mounted layer; disposing gives this use of it up. */
+export interface MountedLayer extends AsyncDisposable {
+  /** Absolute path of the root file system. */
+  readonly path: ByteString;
+  readonly readOnly: boolean;
+}
+
+export interface Driver {
+  readonly name: string;
+  /** Absolute path of the directory the driver owns. */
+  readonly home: ByteString;
+  readonly capabilities: DriverCapabilities;
+
+  /** Makes a writable layer on top of `parent` (committing it), or an empty one. Errors: already_exists, not_found (parent). */
+  create(id: LayerId, parent: LayerId | undefined, options?: { readonly sizeBytes?: number }): Promise<void>;
+  /** Commits a layer: read-only from now on. */
+  seal(id: LayerId): Promise<void>;
+  exists(id: LayerId): boolean;
+  /** All layers under the home. */
+  list(): Promise<readonly LayerId[]>;
+  /** The parent a layer stands on. Errors: not_found. */
+  parentOf(id: LayerId): LayerId | undefined;
+  /**
+   * Puts a layer on another parent whose tree is equal to its present parent's (same chain ID). The layer must not be
+   * mounted. Cheap on every driver that stacks.
+   */
+  reparent(id: LayerId, parent: LayerId): Promise<void>;
+
+  view(id: LayerId, options?: { readonly readOnly?: boolean }): LayerView;
+  mount(id: LayerId, options?: { readonly readOnly?: boolean }): Promise<MountedLayer>;
+  /** Unmounts whatever is mounted for the layer, also what other processes mounted and left; true when there was something. */
+  unmountAll(id: LayerId): Promise<boolean>;
+  /** Removes a layer without children. Errors: failed_precondition when it is mounted and in use. */
+  remove(id: LayerId): Promise<void>;
+  /** Deletes what crashed creations and removals left. Returns the number of things deleted. */
+  reclaim(): Promise<number>;
+
+  usage(id: LayerId): Promise<LayerUsage>;
+  /** Ordered pairs, exactly as `docker info` prints them for this driver. */
+  status(): readonly (readonly [string, string])[];
+  /** Further facts `lamella info` prints: the overlay options in use and the like. */
+  details(): readonly (readonly [string, string])[];
+
+  /** Where the changes of a layer to its parent are found. A mounted two-tree source is the caller's to dispose. */
+  diffSource(id: LayerId): DiffSource;
+  applyTarget(id: LayerId): ApplyTarget;
+  contentSource(id: LayerId): ContentSource;
+}
+
+/** Makes drivers of one kind. `home` need not exist yet. */
+export interface DriverFactory {
+  readonly name: string;
+  /** Asks the host whether this driver can run with its data under `home`, with every reason. Leaves nothing behind. */
+  probe(home: ByteString): Promise<readonly ProbeResult[]>;
+  /** Errors: failed_precondition when a required probe says no, invalid_argument for an unknown option. */
+  open(home: ByteString, options: Readonly<Record<string, string>>): Promise<Driver>;
+}

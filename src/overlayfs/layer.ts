@@ -1,0 +1,42 @@
+/**
+ * One layer as overlay semantics see it: a tree of objects named by paths relative to the layer's root, with no meaning
+ * given yet to whiteouts or overlay's attributes. A path is never followed through a symbolic link: the stack asks for
+ * children only of what it has seen to be a directory. The root is "".
+ *
+ * Implementations: DirectoryLayer over a directory on disk. A layer may also be an index of a tar.
+ */
+import type { ByteString } from "../lib/bytes.ts";
+import type { DirEntry, OwnedFd, Stat } from "../sys/syscalls.ts";
+
+export interface Layer extends Disposable {
+  /** lstat; undefined when there is nothing of that name. */
+  stat(path: ByteString): Stat | undefined;
+  /** The names in a directory, in any order, without `.` and `..`. */
+  list(path: ByteString): readonly DirEntry[];
+  readlink(path: ByteString): ByteString;
+  /** The value of one attribute, undefined when the object has none of that name. */
+  getxattr(path: ByteString, name: ByteString): Buffer | undefined;
+  listxattr(path: ByteString): readonly ByteString[];
+  /** Opens a regular file for reading. */
+  open(path: ByteString): OwnedFd;
+}
+
+/** Where an object lies: the index of its layer in the stack (0 is the uppermost) and its path in that layer. */
+export interface Place {
+  readonly layer: number;
+  readonly path: ByteString;
+}
+
+/** One object of the merged view. */
+export interface MergedEntry {
+  /** Path in the merged view. */
+  readonly path: ByteString;
+  /** Metadata, of the uppermost layer that has the object. For a metacopy file the size is right, `blocks` is not. */
+  readonly stat: Stat;
+  /** Where metadata and attributes come from. */
+  readonly place: Place;
+  /** Where a regular file's content comes from: another place than `place` for a metacopy file. */
+  readonly data: Place;
+  /** For a directory: every directory merged into it, the uppermost first. Empty for all else. */
+  readonly parts: readonly Place[];
+}
