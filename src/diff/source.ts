@@ -3,9 +3,9 @@
  * synchronous loops that read them run in worker threads.
  */
 import type { ByteString } from "../lib/bytes.ts";
+import type { OverlayXattrPrefix } from "../overlayfs/xattr-names.ts";
 
-/** Which prefix overlay's own attributes have: `trusted.overlay.` as root, `user.overlay.` on a mount with userxattr. */
-export type OverlayXattrPrefix = "trusted.overlay." | "user.overlay.";
+export type { OverlayXattrPrefix };
 
 /** The upper directory of an overlay over the directories it was written on. Visits only the upper and moved subtrees. */
 export interface UpperSource {

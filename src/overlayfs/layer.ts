@@ -27,6 +27,12 @@ export interface Place {
   readonly path: ByteString;
 }
 
+/** A directory of one layer that takes part in a merged directory. */
+export interface DirectoryPart extends Place {
+  /** The directory is marked (`opaque` = "x"): empty regular files with the `whiteout` attribute in it are whiteouts. */
+  readonly xattrWhiteouts: boolean;
+}
+
 /** One object of the merged view. */
 export interface MergedEntry {
   /** Path in the merged view. */
@@ -38,5 +44,5 @@ export interface MergedEntry {
   /** Where a regular file's content comes from: another place than `place` for a metacopy file. */
   readonly data: Place;
   /** For a directory: every directory merged into it, the uppermost first. Empty for all else. */
-  readonly parts: readonly Place[];
+  readonly parts: readonly DirectoryPart[];
 }
