@@ -1,0 +1,7 @@
+/** Dockerfiles and .dockerignore files: parsing, variable expansion, matching. Reads text, touches no file. */
+export type * from "./ast.ts";
+export { DockerfileError, didYouMean, type LineRange } from "./dockerfile-error.ts";
+export { durationNs } from "./duration.ts";
+export { type ExpandOptions, expand, expandWords, type VariableLookup, variablesOf } from "./expand.ts";
+export { type ParseOptions, parseDockerfile, parseInstruction } from "./parse.ts";
+export { parsePorts } from "./ports.ts";
