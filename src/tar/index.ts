@@ -11,6 +11,20 @@
  *
  * @module
  */
+
+export {
+  type Compression,
+  type CompressOptions,
+  compress,
+  type DecompressLimits,
+  type DecompressOptions,
+  type DetectedCompression,
+  decompress,
+  detectCompression,
+  detectionBytes,
+} from "./compression.ts";
 export type { SparseRegion, TarEntry, TarEntryType, TarHeader } from "./entry.ts";
 export { type TarEnding, type TarHandler, TarReader, type TarReaderLimits } from "./reader.ts";
 export { TarWriter } from "./writer.ts";
+export type { ZstdCodec, ZstdStream } from "./zstd-codec.ts";
+export { pureZstd } from "./zstd-pure.ts";
