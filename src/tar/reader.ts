@@ -11,6 +11,8 @@
  *
  * Extension headers are measured by their own size field alone: a PAX `size` belongs to the entry, never to a header
  * between the two (CVE-2025-62518). Memory is bounded by the limits, never by what a header claims.
+ *
+ * The file is longer than most because it is one state machine: its states share all their fields.
  */
 import type { ByteString } from "../lib/bytes.ts";
 import { type SparseRegion, type TarEntry, type TarEntryType, tarError } from "./entry.ts";
@@ -471,9 +473,9 @@ export class TarReader {
     const lines = this.#sparseLines as SparseLines;
     const end = Math.min(this.#chunk.length, this.#at + this.#left);
     const stopped = lines.push(this.#chunk, this.#at, end);
-    if (typeof stopped === "string") this.#failMalformed(stopped);
     this.#left -= stopped - this.#at;
     this.#at = stopped;
+    this.#failOn(lines.problem);
     if (!lines.isComplete) {
       if (this.#left === 0) this.#failMalformed("a sparse map longer than the payload it stands in");
       return;

@@ -87,29 +87,29 @@ export class SparseLines {
     return this.#left === 0;
   }
 
-  /**
-   * Takes the bytes from `at` to `end`. Returns where it stopped, which is before `end` once the map is complete, or
-   * what is wrong.
-   */
-  push(bytes: Buffer, at: number, end: number): number | string {
-    while (at < end && this.#left !== 0) {
-      const byte = bytes[at++] as number;
-      if (byte >= 0x30 && byte <= 0x39) {
-        if (++this.#digits > 16) return "sparse map with a number beyond 2^53";
-        this.#value = this.#value * 10 + byte - 0x30;
-        continue;
-      }
-      if (byte !== 0x0a || this.#digits === 0) return "sparse map that is not made of decimal lines";
-      if (this.#left === undefined) {
-        this.#left = this.#value * 2;
-      } else {
-        const problem = this.map.add(this.#value);
-        if (problem !== undefined) return problem;
-        this.#left--;
-      }
-      this.#value = 0;
-      this.#digits = 0;
+  /** What is wrong with the map, once {@link push} has met it. */
+  problem: string | undefined;
+
+  /** Takes the bytes from `at` to `end`. Returns where it stopped: before `end` when the map is complete or wrong. */
+  push(bytes: Buffer, at: number, end: number): number {
+    let next = at;
+    while (next < end && this.#left !== 0 && this.problem === undefined) this.#take(bytes[next++] as number);
+    return next;
+  }
+
+  #take(byte: number): void {
+    if (byte >= 0x30 && byte <= 0x39) {
+      if (++this.#digits > 16) this.problem = "sparse map with a number beyond 2^53";
+      this.#value = this.#value * 10 + byte - 0x30;
+      return;
     }
-    return at;
+    if (byte !== 0x0a || this.#digits === 0) this.problem = "sparse map that is not made of decimal lines";
+    else if (this.#left === undefined) this.#left = this.#value * 2;
+    else {
+      this.problem = this.map.add(this.#value);
+      this.#left--;
+    }
+    this.#value = 0;
+    this.#digits = 0;
   }
 }
