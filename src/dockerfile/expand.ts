@@ -212,7 +212,9 @@ class Lexer {
     const replacement = this.#until("}", false).text;
     const value = this.#value(name) ?? "";
     if (pattern === "") return value;
-    return value.replace(new RegExp(patternSource(pattern, "[\\s\\S]*"), all ? "gu" : "u"), () => replacement);
+    const regex = new RegExp(patternSource(pattern, "[\\s\\S]*"), all ? "gu" : "u");
+    // `*` must not match once more, the nothing behind what it has just matched.
+    return value.replace(regex, (match) => (match === "" ? "" : replacement));
   }
 
   #value(name: string): string | undefined {
