@@ -210,11 +210,11 @@ class Lexer {
     if (all) this.#at++;
     const pattern = this.#until("/", true).text;
     const replacement = this.#until("}", false).text;
-    const value = this.#value(name) ?? "";
-    if (pattern === "") return value;
+    const value = this.#value(name);
+    if (value === undefined || pattern === "") return value ?? "";
     const regex = new RegExp(patternSource(pattern, "[\\s\\S]*"), all ? "gu" : "u");
     // `*` must not match once more, the nothing behind what it has just matched.
-    return value.replace(regex, (match) => (match === "" ? "" : replacement));
+    return value.replace(regex, (match) => (match === "" && value !== "" ? "" : replacement));
   }
 
   #value(name: string): string | undefined {
