@@ -97,7 +97,7 @@ export function numberField(block: Buffer, start: number, length: number): numbe
   }
   let value = 0;
   while (byte >= 0x30 && byte <= 0x37) {
-    value = value * 8 + byte - 0x30;
+    value = value * 8 + (byte - 0x30);
     if (++at === limit) return value;
     byte = block[at] as number;
   }

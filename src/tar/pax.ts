@@ -57,7 +57,7 @@ export function parsePax(data: Buffer, options: PaxParseOptions): PaxFields | st
       if (byte === 0x20) break;
       if (byte === undefined || byte < 0x30 || byte > 0x39 || space - at > 9)
         return "PAX record whose length is no number";
-      length = length * 10 + byte - 0x30;
+      length = length * 10 + (byte - 0x30);
     }
     const end = at + length;
     // A length that spans its own digits only, or reaches past the data, would desynchronise everything after it.
@@ -190,7 +190,7 @@ function addCommaList(map: SparseMap, list: Buffer): string | undefined {
       number = 0;
       digits = 0;
     } else if (byte >= 0x30 && byte <= 0x39 && digits < 16) {
-      number = number * 10 + byte - 0x30;
+      number = number * 10 + (byte - 0x30);
       digits++;
     } else return "GNU.sparse.map that is no list of numbers";
   }
@@ -225,7 +225,7 @@ function integerValue(value: Buffer): number {
   for (let at = isNegative ? 1 : 0; at < value.length; at++) {
     const byte = value[at] as number;
     if (byte < 0x30 || byte > 0x39) return Number.NaN;
-    number = number * 10 + byte - 0x30;
+    number = number * 10 + (byte - 0x30);
   }
   if (!Number.isSafeInteger(number)) return Number.NaN;
   return isNegative && number > 0 ? -number : number;

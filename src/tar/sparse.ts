@@ -100,7 +100,7 @@ export class SparseLines {
   #take(byte: number): void {
     if (byte >= 0x30 && byte <= 0x39) {
       if (++this.#digits > 16) this.problem = "sparse map with a number beyond 2^53";
-      this.#value = this.#value * 10 + byte - 0x30;
+      this.#value = this.#value * 10 + (byte - 0x30);
       return;
     }
     if (byte !== 0x0a || this.#digits === 0) this.problem = "sparse map that is not made of decimal lines";
