@@ -12,5 +12,6 @@ export {
 } from "./expand-instruction.ts";
 export { compileGlob, hasGlob, matchGlob, type PathMatcher, unescapeGlob } from "./glob.ts";
 export { type IgnoreMatcher, type IgnorePattern, parseIgnore } from "./ignore.ts";
+export { type LintWarning, lintDockerfile } from "./lint.ts";
 export { type ParseOptions, parseDockerfile, parseInstruction } from "./parse.ts";
 export { parsePorts } from "./ports.ts";
