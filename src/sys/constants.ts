@@ -138,6 +138,7 @@ export const OPEN_TREE_CLOEXEC = O_CLOEXEC;
 export const FICLONE = 0x40049409;
 
 export const PR_SET_PDEATHSIG = 1;
+export const PR_SET_DUMPABLE = 4;
 export const PR_CAPBSET_READ = 23;
 export const PR_CAPBSET_DROP = 24;
 export const PR_SET_NO_NEW_PRIVS = 38;

@@ -32,6 +32,7 @@ const numbers = {
   fallocate: [285, 47], syncfs: [306, 267], setns: [308, 268], renameat2: [316, 276], copy_file_range: [326, 285],
   statx: [332, 291], capset: [126, 91], capget: [125, 90], setgroups: [116, 159], memfd_create: [319, 279],
   open_tree: [428, 428], move_mount: [429, 429], fsopen: [430, 430], fsconfig: [431, 431], fsmount: [432, 432],
+  setresuid: [117, 147], setresgid: [119, 149], socket: [41, 198], close_range: [436, 436],
   openat2: [437, 437], mount_setattr: [442, 442], fchmodat2: [452, 452], setxattrat: [463, 463], getxattrat: [464, 464],
   listxattrat: [465, 465], removexattrat: [466, 466],
 } as const;
@@ -595,6 +596,40 @@ export function sethostname(name: ByteString): number {
 
 export function prctl(option: number, a: number, b = 0, c = 0, d = 0): number {
   return out(callLLLLL(nr.prctl, option, a, b, c, d));
+}
+
+/** Supplementary groups of the calling thread alone; libc's function would change all threads. */
+export function setgroups(groups: readonly number[]): number {
+  const list = Buffer.alloc(Math.max(4, groups.length * 4));
+  for (const [i, group] of groups.entries()) list.writeUInt32LE(group, i * 4);
+  return out(callLP(nr.setgroups, groups.length, list));
+}
+
+/** User ids of the calling thread alone. */
+export function setresuid(real: number, effective: number, saved: number): number {
+  return out(callLLL(nr.setresuid, real, effective, saved));
+}
+
+/** Group ids of the calling thread alone. */
+export function setresgid(real: number, effective: number, saved: number): number {
+  return out(callLLL(nr.setresgid, real, effective, saved));
+}
+
+/** Marks every descriptor of the process from `first` on as closing at exec (Linux 5.11). */
+export function closeRangeCloexec(first: number): number {
+  return out(callLLL(nr.close_range, first, 0xffffffff, 4));
+}
+
+/** Brings the loopback interface of the calling thread's network namespace up. */
+export function bringLoopbackUp(): number {
+  const fd = out(callLLL(nr.socket, 2 /* AF_INET */, 2 /* SOCK_DGRAM */ | C.O_CLOEXEC, 0));
+  if (fd < 0) return fd;
+  const request = Buffer.alloc(40);
+  request.write("lo", 0, "latin1");
+  request.writeUInt16LE(0x41 /* IFF_UP | IFF_RUNNING */, 16);
+  const r = out(callLLP(nr.ioctl, fd, 0x8914 /* SIOCSIFFLAGS */, request));
+  close(fd);
+  return r;
 }
 
 export function umask(mask: number): number {
