@@ -1,0 +1,235 @@
+/**
+ * Random changes to a tree: the operations of the property tests. Each is one line that a person can read; applying one
+ * never throws: what the kernel refuses (a missing parent, EXDEV, EPERM) is simply not done, as a shell script would go on.
+ * Names come from a small pool, so that operations meet.
+ */
+import fc from "fast-check";
+import * as C from "../../src/sys/constants.ts";
+import * as raw from "../../src/sys/raw.ts";
+
+export type Operation =
+  | { readonly op: "mkdir"; readonly path: string; readonly mode: number }
+  | { readonly op: "write"; readonly path: string; readonly text: string }
+  | { readonly op: "append"; readonly path: string; readonly text: string }
+  | { readonly op: "truncate"; readonly path: string; readonly size: number }
+  | { readonly op: "disguise"; readonly path: string }
+  | { readonly op: "open"; readonly path: string }
+  | { readonly op: "chmod"; readonly path: string; readonly mode: number }
+  | { readonly op: "chown"; readonly path: string; readonly uid: number; readonly gid: number }
+  | { readonly op: "touch"; readonly path: string; readonly sec: number; readonly nsec: number }
+  | { readonly op: "setxattr"; readonly path: string; readonly name: string; readonly value: string }
+  | { readonly op: "removexattr"; readonly path: string; readonly name: string }
+  | { readonly op: "acl"; readonly path: string; readonly uid: number }
+  | { readonly op: "link"; readonly path: string; readonly to: string }
+  | { readonly op: "symlink"; readonly path: string; readonly target: string }
+  | { readonly op: "mknod"; readonly path: string; readonly type: "fifo" | "device" }
+  | { readonly op: "rename"; readonly path: string; readonly to: string }
+  | { readonly op: "exchange"; readonly path: string; readonly to: string }
+  | { readonly op: "remove"; readonly path: string };
+
+const names = ["a", "b", "c", "d"];
+
+/** Paths of one to three names. */
+const path = fc.array(fc.constantFrom(...names), { minLength: 1, maxLength: 3 }).map((parts) => parts.join("/"));
+const text = fc.constantFrom("", "x", "xy", "yx", "longer content\n", "z".repeat(5000));
+
+/** One operation. Directories, moves and removals come often, since they are what overlays make hard. */
+export const operation: fc.Arbitrary<Operation> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({ op: fc.constant("mkdir" as const), path, mode: fc.constantFrom(0o755, 0o700, 0o1777) }),
+  },
+  { weight: 5, arbitrary: fc.record({ op: fc.constant("write" as const), path, text }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant("append" as const), path, text }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant("truncate" as const), path, size: fc.constantFrom(0, 1, 3, 9000) }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant("disguise" as const), path }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant("open" as const), path }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: fc.constant("chmod" as const),
+      path,
+      mode: fc.constantFrom(0o644, 0o600, 0o4755, 0o755),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: fc.constant("chown" as const),
+      path,
+      uid: fc.constantFrom(0, 7, 1000),
+      gid: fc.constantFrom(0, 8),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant("touch" as const),
+      path,
+      sec: fc.constantFrom(0, -5, 1000000000),
+      nsec: fc.constantFrom(0, 123456789),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant("setxattr" as const),
+      path,
+      name: fc.constantFrom("user.one", "trusted.two", "user.three"),
+      value: fc.constantFrom("", "v", "\0\xff"),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant("removexattr" as const),
+      path,
+      name: fc.constantFrom("user.one", "trusted.two"),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant("acl" as const), path, uid: fc.constantFrom(0, 12) }) },
+  { weight: 3, arbitrary: fc.record({ op: fc.constant("link" as const), path, to: path }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant("symlink" as const),
+      path,
+      target: fc.constantFrom("a", "/b/c", "../../.."),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant("mknod" as const),
+      path,
+      type: fc.constantFrom("fifo" as const, "device" as const),
+    }),
+  },
+  { weight: 6, arbitrary: fc.record({ op: fc.constant("rename" as const), path, to: path }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant("exchange" as const), path, to: path }) },
+  { weight: 4, arbitrary: fc.record({ op: fc.constant("remove" as const), path }) },
+);
+
+/** Carries one operation out beneath the open directory `root`. */
+export function perform(root: number, { op, ...rest }: Operation): void {
+  const what = { op, ...rest } as Operation;
+  switch (what.op) {
+    case "mkdir":
+      raw.mkdirat(root, what.path, what.mode);
+      raw.fchmodat2(root, what.path, what.mode, C.AT_SYMLINK_NOFOLLOW);
+      return;
+    case "write":
+      withFile(root, what.path, C.O_WRONLY | C.O_CREAT | C.O_TRUNC, (fd) => void raw.write(fd, bytes(what.text)));
+      return;
+    case "append":
+      withFile(root, what.path, C.O_WRONLY | C.O_APPEND, (fd) => void raw.write(fd, bytes(what.text)));
+      return;
+    case "truncate":
+      withFile(root, what.path, C.O_WRONLY, (fd) => void raw.ftruncate(fd, what.size));
+      return;
+    case "disguise":
+      disguise(root, what.path);
+      return;
+    case "open":
+      withFile(root, what.path, C.O_RDWR, () => undefined);
+      return;
+    case "chmod":
+      raw.fchmodat2(root, what.path, what.mode, C.AT_SYMLINK_NOFOLLOW);
+      return;
+    case "chown":
+      raw.fchownat(root, what.path, what.uid, what.gid, C.AT_SYMLINK_NOFOLLOW);
+      return;
+    case "touch":
+      raw.utimensat(root, what.path, 0, 0, what.sec, what.nsec);
+      return;
+    case "setxattr":
+      raw.lsetxattrat(root, what.path, what.name, bytes(what.value));
+      return;
+    case "removexattr":
+      raw.lremovexattrat(root, what.path, what.name);
+      return;
+    case "acl":
+      raw.lsetxattrat(root, what.path, "system.posix_acl_access", acl(what.uid));
+      return;
+    case "link":
+      raw.linkat(root, what.path, root, what.to);
+      return;
+    case "symlink":
+      raw.symlinkat(what.target, root, what.path);
+      return;
+    case "mknod":
+      raw.mknodat(root, what.path, what.type === "fifo" ? C.S_IFIFO | 0o644 : C.S_IFCHR | 0o600, 1, 3);
+      return;
+    case "rename":
+      raw.renameat2(root, what.path, root, what.to);
+      return;
+    case "exchange":
+      raw.renameat2(root, what.path, root, what.to, C.RENAME_EXCHANGE);
+      return;
+    case "remove":
+      removeTree(root, what.path);
+      return;
+    default:
+      what satisfies never;
+  }
+}
+
+/** Other content of the same size under the same modification time. */
+function disguise(root: number, path: string): void {
+  const stat = raw.statx(root, path);
+  if (typeof stat === "number" || (stat.mode & C.S_IFMT) !== C.S_IFREG || stat.size === 0) return;
+  withFile(root, path, C.O_RDWR, (fd) => {
+    const first = Buffer.alloc(1);
+    raw.pread64(fd, first, 1, 0);
+    first[0] = (first[0] ?? 0) ^ 1;
+    raw.pwrite64(fd, first, 1, 0);
+  });
+  raw.utimensat(root, path, stat.atimeSec, stat.atimeNsec, stat.mtimeSec, stat.mtimeNsec);
+}
+
+export function removeTree(root: number, path: string): void {
+  if (raw.unlinkat(root, path) >= 0 || raw.unlinkat(root, path, C.AT_REMOVEDIR) >= 0) return;
+  const fd = raw.openat(root, path, C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW);
+  if (fd < 0) return;
+  const entries: raw.DirEntry[] = [];
+  while (raw.getdents64(fd, entries) > 0);
+  for (const { name } of entries) removeTree(fd, name);
+  raw.close(fd);
+  raw.unlinkat(root, path, C.AT_REMOVEDIR);
+}
+
+function withFile(root: number, path: string, flags: number, use: (fd: number) => void): void {
+  const stat = raw.statx(root, path);
+  if (typeof stat !== "number" && (stat.mode & C.S_IFMT) !== C.S_IFREG) return;
+  const fd = raw.openat(root, path, flags | C.O_NOFOLLOW | C.O_NONBLOCK, 0o644);
+  if (fd < 0) return;
+  use(fd);
+  raw.close(fd);
+}
+
+function bytes(value: string): Buffer {
+  return Buffer.from(value, "latin1");
+}
+
+/** An ACL with one named user, as the kernel stores it (include/uapi/linux/posix_acl_xattr.h). */
+function acl(uid: number): Buffer {
+  const none = 0xffffffff;
+  const entries: [number, number, number][] = [
+    [0x01, 6, none],
+    [0x02, 7, uid],
+    [0x04, 4, none],
+    [0x10, 7, none],
+    [0x20, 4, none],
+  ];
+  const buffer = Buffer.alloc(4 + entries.length * 8);
+  buffer.writeUInt32LE(2, 0);
+  entries.forEach(([tag, permissions, id], i) => {
+    buffer.writeUInt16LE(tag, 4 + i * 8);
+    buffer.writeUInt16LE(permissions, 6 + i * 8);
+    buffer.writeUInt32LE(id, 8 + i * 8);
+  });
+  return buffer;
+}
