@@ -28,11 +28,18 @@ const ZSTD_error_frameParameter_windowTooLarge = 16;
 
 /** Output comes in pieces of this size; larger ones spare calls, smaller ones memory. */
 const outputBytes = 256 * 1024;
+/** Steps that move less than this are small. */
+const smallBytes = 4096;
+const noBytes = Buffer.alloc(0);
 
 type Context = unknown;
 /** What a call returns: a size or hint or, told by `isError`, an error, which is a number near 2^64. */
 type Result = number | bigint;
-type Step = (context: Context, buffers: Buffer, isEnd: boolean) => Promise<Result>;
+/** One call on a stream, on one of libuv's threads or at once. */
+interface Step {
+  readonly inThread: (context: Context, buffers: Buffer, isEnd: boolean) => Promise<Result>;
+  readonly now: (context: Context, buffers: Buffer, isEnd: boolean) => Result;
+}
 
 interface Library {
   readonly version: string;
@@ -80,19 +87,29 @@ function loadLibrary(): Library | undefined {
     createDCtx: call("void *ZSTD_createDCtx()"),
     freeDCtx: call("size_t ZSTD_freeDCtx(void *ctx)"),
     setDParameter: call("size_t ZSTD_DCtx_setParameter(void *ctx, int parameter, int value)"),
-    decompressStep: (context, buffers) =>
-      new Promise((resolve, reject) => {
-        decompressStream.async(context, buffers.subarray(24), buffers, settle(resolve, reject));
-      }),
+    decompressStep: {
+      now: (context, buffers) => decompressStream(context, buffers.subarray(24), buffers),
+      inThread: (context, buffers) =>
+        new Promise((resolve, reject) => {
+          decompressStream.async(context, buffers.subarray(24), buffers, settle(resolve, reject));
+        }),
+    },
     createCCtx: call("void *ZSTD_createCCtx()"),
     freeCCtx: call("size_t ZSTD_freeCCtx(void *ctx)"),
     setCParameter: call("size_t ZSTD_CCtx_setParameter(void *ctx, int parameter, int value)"),
-    compressStep: (context, buffers, isEnd) =>
-      new Promise((resolve, reject) => {
-        const directive = isEnd ? ZSTD_e_end : ZSTD_e_continue;
-        compressStream2.async(context, buffers.subarray(24), buffers, directive, settle(resolve, reject));
-      }),
+    compressStep: {
+      now: (context, buffers, isEnd) => compressStream2(context, buffers.subarray(24), buffers, directiveOf(isEnd)),
+      inThread: (context, buffers, isEnd) =>
+        new Promise((resolve, reject) => {
+          const settled = settle(resolve, reject);
+          compressStream2.async(context, buffers.subarray(24), buffers, directiveOf(isEnd), settled);
+        }),
+    },
   };
+}
+
+function directiveOf(isEnd: boolean): number {
+  return isEnd ? ZSTD_e_end : ZSTD_e_continue;
 }
 
 function settle(resolve: (result: Result) => void, reject: (error: unknown) => void) {
@@ -184,39 +201,57 @@ class SystemStream implements ZstdStream {
   /** Steps until the input is used up and, as far as the call asks for it, no output waits inside the library. */
   async *#run(chunk: Uint8Array, isEnd: boolean): AsyncGenerator<Uint8Array> {
     const { isDecoder, isError, fail } = this.#options;
+    let output = noBytes;
+    let made = 0;
     let taken = 0;
     let isPending = chunk.length > 0 || isEnd;
+    // A thread per step is waste for the tiny frames of which a stream may have thousands: after a small step, the next
+    // runs here and now. However it turns out, a step makes at most one output buffer.
+    let isSmall = false;
     while (isPending) {
-      const output = Buffer.allocUnsafeSlow(outputBytes);
-      const result = await this.#step(chunk, taken, output, isEnd);
+      if (made === output.length) {
+        output = Buffer.allocUnsafeSlow(outputBytes);
+        made = 0;
+      }
+      this.#point({ chunk, taken, output, made });
+      const result = await this.#step(isEnd, isSmall);
       if (isError(result)) throw fail(result);
-      taken = Number(this.#buffers.readBigUInt64LE(16));
-      const made = Number(this.#buffers.readBigUInt64LE(40));
+      const nowTaken = Number(this.#buffers.readBigUInt64LE(16));
+      const nowMade = Number(this.#buffers.readBigUInt64LE(40));
+      isSmall = nowTaken - taken < smallBytes && nowMade - made < smallBytes;
+      taken = nowTaken;
+      made = nowMade;
       this.#last = Number(result);
       // A decoder that filled the output may hold more, unless it says that the frame is complete; an encoder keeps what
       // does not fit for the next call, until the end has to bring it all.
       const holdsMore = isDecoder ? made === outputBytes && this.#last !== 0 : isEnd && this.#last !== 0;
       isPending = taken < chunk.length || holdsMore;
-      if (made > 0) yield made === outputBytes ? output : output.subarray(0, made);
+      if (made === outputBytes || (!isPending && made > 0)) yield output.subarray(0, made);
     }
   }
 
-  async #step(chunk: Uint8Array, taken: number, output: Buffer, isEnd: boolean): Promise<Result> {
-    if (this.#isFreed) throw new LamellaError("internal", "ZSTD_FAILED", "the zstd stream has been closed");
+  /** Points the C structures at the bytes to read and to fill. */
+  #point(at: { chunk: Uint8Array; taken: number; output: Buffer; made: number }): void {
     const buffers = this.#buffers;
-    buffers.writeBigUInt64LE(chunk.length === 0 ? 0n : koffi.address(chunk), 0);
-    buffers.writeBigUInt64LE(BigInt(chunk.length), 8);
-    buffers.writeBigUInt64LE(BigInt(taken), 16);
-    buffers.writeBigUInt64LE(koffi.address(output), 24);
-    buffers.writeBigUInt64LE(BigInt(outputBytes), 32);
-    buffers.writeBigUInt64LE(0n, 40);
+    buffers.writeBigUInt64LE(at.chunk.length === 0 ? 0n : koffi.address(at.chunk), 0);
+    buffers.writeBigUInt64LE(BigInt(at.chunk.length), 8);
+    buffers.writeBigUInt64LE(BigInt(at.taken), 16);
+    buffers.writeBigUInt64LE(koffi.address(at.output), 24);
+    buffers.writeBigUInt64LE(BigInt(at.output.length), 32);
+    buffers.writeBigUInt64LE(BigInt(at.made), 40);
+  }
+
+  async #step(isEnd: boolean, isSmall: boolean): Promise<Result> {
+    if (this.#isFreed) throw new LamellaError("internal", "ZSTD_FAILED", "the zstd stream has been closed");
+    const { step, context, free } = this.#options;
+    if (isSmall) return step.now(context, this.#buffers, isEnd);
     this.#isStepping = true;
     try {
-      return await this.#options.step(this.#options.context, buffers, isEnd);
+      return await step.inThread(context, this.#buffers, isEnd);
     } finally {
       this.#isStepping = false;
       // Disposed meanwhile: the library was still at work, so freeing was left to this place.
-      if (this.#isFreed) this.#options.free(this.#options.context);
+      if (this.#isFreed) free(context);
     }
   }
 }

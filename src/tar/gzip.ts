@@ -58,6 +58,14 @@ async function* through(passage: Passage): AsyncGenerator<Uint8Array> {
 }
 
 async function feed({ source, codec, signal }: Passage): Promise<void> {
+  // A write that fails, or that is under way when the codec is destroyed, never answers: closing answers for it.
+  let answer: (() => void) | undefined;
+  codec.once("close", () => answer?.());
+  const write = (chunk: Uint8Array) =>
+    new Promise<void>((resolve) => {
+      answer = resolve;
+      codec.write(chunk, () => resolve());
+    });
   let fed = 0;
   let isPadding = false;
   for await (const chunk of source) {
@@ -68,18 +76,13 @@ async function feed({ source, codec, signal }: Passage): Promise<void> {
       continue;
     }
     fed += chunk.length;
-    await write(codec, chunk);
+    await write(chunk);
     if (codec.bytesWritten < fed && !codec.destroyed) {
       isPadding = true;
       checkPadding(chunk.subarray(chunk.length - (fed - codec.bytesWritten)));
     }
   }
   codec.end();
-}
-
-/** Writes and waits until the codec has taken it all. Its failure comes out of the readable side; here it just returns. */
-function write(codec: Gunzip | Gzip, chunk: Uint8Array): Promise<void> {
-  return new Promise((resolve) => codec.write(chunk, () => resolve()));
 }
 
 function checkPadding(bytes: Uint8Array): void {

@@ -69,7 +69,7 @@ class PureDecompressor implements ZstdStream {
       case "block": {
         const end = Math.min(chunk.length, at + this.#left);
         this.#left -= end - at;
-        this.#decode(chunk.subarray(at, end));
+        this.#decode(chunk.subarray(at, end), this.#left === 0 && this.#isLastBlock);
         if (this.#left === 0) this.#endBlock();
         return end;
       }
@@ -116,7 +116,7 @@ class PureDecompressor implements ZstdStream {
         const size = header >> 3;
         if (type === 3 || size > maxBlockBytes) throw corruptStream("zstd", "a block of an impossible kind or size");
         this.#isLastBlock = (header & 1) === 1;
-        this.#decode(Uint8Array.from(this.#head));
+        this.#decode(Uint8Array.from(this.#head), this.#isLastBlock && size === 0 && type !== 1);
         this.#begin("block", type === 1 ? 1 : size);
         if (this.#left === 0) this.#endBlock();
       }
@@ -147,7 +147,8 @@ class PureDecompressor implements ZstdStream {
     this.#decoder = new Decompress((output) => {
       if (output.length > 0) this.#output.push(output);
     });
-    this.#decode(Uint8Array.from([0x28, 0xb5, 0x2f, 0xfd, ...this.#head]));
+    // Without the checksum's bit: fzstd never sees the checksum, and must take the last block for the end.
+    this.#decode(Uint8Array.from([0x28, 0xb5, 0x2f, 0xfd, descriptor & ~4, ...this.#head.slice(1)]), false);
     this.#begin("block-header", 3);
   }
 
@@ -161,9 +162,10 @@ class PureDecompressor implements ZstdStream {
     else this.#begin("magic", magicBytes);
   }
 
-  #decode(bytes: Uint8Array): void {
+  /** Passes bytes on. fzstd waits for 18 bytes, which small frames do not have, unless told that they are the last. */
+  #decode(bytes: Uint8Array, isFinal: boolean): void {
     try {
-      this.#decoder?.push(bytes);
+      this.#decoder?.push(bytes, isFinal);
     } catch (error) {
       throw corruptStream("zstd", error instanceof Error ? error.message : String(error), error);
     }
