@@ -49,14 +49,16 @@ interface Differ {
   readonly visited: number;
 }
 
-function differOf(source: DiffSource, expandOpaque: boolean): Differ {
-  return source.kind === "upper" ? new UpperDiffer(source, { expandOpaque }) : new TreesDiffer(source);
+function differOf(source: DiffSource, expandOpaque: boolean, throwIfCanceled: () => void): Differ {
+  return source.kind === "upper"
+    ? new UpperDiffer(source, { expandOpaque })
+    : new TreesDiffer(source, { throwIfCanceled });
 }
 
 /** Writes the tar of a source's changes to wherever the job says, and hashes it. Synchronous. */
 export function exportChanges(job: ExportJob, throwIfCanceled: () => void): ExportResult {
   const started = performance.now();
-  const differ = differOf(job.source, false);
+  const differ = differOf(job.source, false, throwIfCanceled);
   const hash = createHash("sha256");
   let tarSizeBytes = 0;
   using tar = job.tarPath === undefined ? undefined : open(job.tarPath, C.O_WRONLY | C.O_CREAT | C.O_TRUNC, 0o600);
@@ -92,7 +94,7 @@ export function exportChanges(job: ExportJob, throwIfCanceled: () => void): Expo
 export function listSource(source: DiffSource, throwIfCanceled: () => void): ListedChange[] {
   const letters = { added: "A", modified: "C", deleted: "D" } as const;
   const list: ListedChange[] = [];
-  for (const change of differOf(source, true).changes()) {
+  for (const change of differOf(source, true, throwIfCanceled).changes()) {
     throwIfCanceled();
     if (change.kind !== "opaque" && change.path !== "")
       list.push({ kind: letters[change.kind], path: `/${change.path}` });

@@ -16,14 +16,15 @@
  *
  * Errors: failed_precondition (`INEXPRESSIBLE_NAME`) for an object whose name begins with `.wh.`.
  */
-import { LamellaError } from "../errors/lamella-error.ts";
-import { type ByteString, compareBytes, textOfBytes } from "../lib/bytes.ts";
+import { type ByteString, compareBytes } from "../lib/bytes.ts";
 import { isDirectory, isRegular, LayerStack, type MergedEntry } from "../overlayfs/layer-stack.ts";
 import * as C from "../sys/constants.ts";
-import { inodeKey, type OwnedFd, read, type Stat } from "../sys/syscalls.ts";
+import { inodeKey, type Stat } from "../sys/syscalls.ts";
 import type { Change, ObjectChange, Xattr } from "./change.ts";
+import { checkLayerName } from "./layer-names.ts";
 import { isHostXattr } from "./layer-xattrs.ts";
 import type { UpperSource } from "./source.ts";
+import { sameContent } from "./trees-content.ts";
 
 export interface UpperDifferOptions {
   /**
@@ -104,17 +105,17 @@ export class UpperDiffer {
     const base = baseDirectory && this.#base?.lookupIn(baseDirectory, name);
     if (!entry || (entry.stat.mode & C.S_IFMT) === C.S_IFSOCK) {
       if (!base) return [];
-      checkName(name, path);
+      checkLayerName(name, path);
       return [{ kind: "deleted", path }];
     }
     if (base && this.#sameObject(entry, base)) return [];
     const kind = base ? "modified" : "added";
     if (!isDirectory(entry.stat)) {
       if (base && this.#unchanged(entry, base)) return [];
-      checkName(name, path);
+      checkLayerName(name, path);
       return [this.#object(entry, kind)];
     }
-    checkName(name, path);
+    checkLayerName(name, path);
     const baseIsDirectory = base !== undefined && isDirectory(base.stat);
     if (baseIsDirectory && (this.#attached(entry, base) || this.#expandOpaque)) {
       const own = this.#object(entry, kind);
@@ -192,7 +193,7 @@ export class UpperDiffer {
     if (!this.#base) return false;
     using a = this.#merged.open(entry);
     using b = this.#base.open(base);
-    return sameBytes(a, b);
+    return sameContent(a, b, { a: entry.stat, b: base.stat });
   }
 
   #rootDiffers(root: MergedEntry, base: MergedEntry | undefined): boolean {
@@ -224,38 +225,4 @@ function layerXattrs(stack: LayerStack, entry: MergedEntry): readonly Xattr[] {
 
 function sameTime(a: Stat, b: Stat): boolean {
   return a.mtimeSec === b.mtimeSec && a.mtimeNsec === b.mtimeNsec;
-}
-
-const BLOCK = 256 * 1024;
-const blockA = Buffer.allocUnsafeSlow(BLOCK);
-const blockB = Buffer.allocUnsafeSlow(BLOCK);
-
-/** Compares two open files from their present positions to their ends. */
-function sameBytes(a: OwnedFd, b: OwnedFd): boolean {
-  for (;;) {
-    const n = readFull(a.fd, blockA);
-    const m = readFull(b.fd, blockB);
-    if (n !== m || blockA.compare(blockB, 0, m, 0, n) !== 0) return false;
-    if (n < BLOCK) return true;
-  }
-}
-
-function readFull(fd: number, into: Buffer): number {
-  let filled = 0;
-  while (filled < into.length) {
-    const n = read(fd, into.subarray(filled), into.length - filled);
-    if (n === 0) break;
-    filled += n;
-  }
-  return filled;
-}
-
-function checkName(name: ByteString, path: ByteString): void {
-  if (!name.startsWith(".wh.")) return;
-  throw new LamellaError(
-    "failed_precondition",
-    "INEXPRESSIBLE_NAME",
-    `${textOfBytes(path)}: a layer cannot hold a name that begins with ".wh."`,
-    { hint: "that prefix marks deletions in layers; rename or remove the file" },
-  );
 }
