@@ -35,7 +35,8 @@ export function compileGlob(pattern: string): PathMatcher {
 
 /**
  * The source of a regular expression (flag `u`, no anchors) that matches what `pattern` matches. With `doubleStar`, `**`
- * and a slash after it match any number of leading components, `**` at the end everything.
+ * and a slash after it match any number of components, `**` at the end everything, and `**` before plain text alone
+ * (`**.go`) any beginning.
  */
 export function globSource(pattern: string, options: { readonly doubleStar?: boolean } = {}): string {
   let source = "";
@@ -44,17 +45,18 @@ export function globSource(pattern: string, options: { readonly doubleStar?: boo
     const c = String.fromCodePoint(pattern.codePointAt(at) ?? 0);
     at += c.length;
     if (c === "*") {
-      const start = at - 1;
-      while (pattern.charAt(at) === "*") at++;
-      if (at - start < 2 || options.doubleStar !== true) {
+      if (options.doubleStar !== true || pattern.charAt(at) !== "*") {
         source += "[^/]*";
         continue;
       }
+      const leading = at === 1;
+      at++;
       // Several `**/` in a row are one; each more would only multiply the ways to match.
-      while (pattern.startsWith("/**", at)) at += 3;
+      while (/^\/\*\*(?:\/|$)/.test(pattern.slice(at))) at += 3;
+      const rest = pattern.slice(at);
+      const anyText = rest === "" || (leading && /^[^/*?[\]\\][^*?[\]\\]*$/.test(rest));
+      source += anyText ? "[\\s\\S]*" : "(?:[\\s\\S]*/)?";
       if (pattern.charAt(at) === "/") at++;
-      while (/^\*\*+\//.test(pattern.slice(at))) at = pattern.indexOf("/", at) + 1;
-      source += at >= pattern.length ? "[\\s\\S]*" : "(?:[\\s\\S]*/)?";
     } else if (c === "?") {
       source += "[^/]";
     } else if (c === "[") {

@@ -57,6 +57,13 @@ test("one pattern and one path", () => {
     ["**/**/**", "a", true],
     ["x/**/**/a", "x/a", true],
     ["***/a", "x/y/a", true],
+    ["**.go", "x/y.go", true],
+    ["**a/b", "xa/b", true],
+    ["**.g?", "x/y.go", false],
+    ["***.go", "x/y.go", true],
+    ["x**o", "x/y.go", false],
+    ["x**o", "x/y/o", true],
+
     ["{a,b}", "a", false],
     ["a b", "a b", true],
   ];
