@@ -108,7 +108,11 @@ export interface Driver {
   reparent(id: LayerId, parent: LayerId): Promise<void>;
 
   view(id: LayerId, options?: { readonly readOnly?: boolean }): LayerView;
-  mount(id: LayerId, options?: { readonly readOnly?: boolean }): Promise<MountedLayer>;
+  /**
+   * Mounts a layer, or joins its mount. `keep`: the mount outlasts this process and every disposal; `unmountAll` ends it.
+   * Errors: failed_precondition when it is mounted in the other mode, or writable in another mount namespace.
+   */
+  mount(id: LayerId, options?: { readonly readOnly?: boolean; readonly keep?: boolean }): Promise<MountedLayer>;
   /** Unmounts whatever is mounted for the layer, also what other processes mounted and left; true when there was something. */
   unmountAll(id: LayerId): Promise<boolean>;
   /** Removes a layer without children. Errors: failed_precondition when it is mounted and in use. */

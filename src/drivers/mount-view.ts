@@ -1,0 +1,53 @@
+/** Mounting a layer's view: from data a driver gave, in any thread, in whatever mount namespace that thread is. */
+import { LamellaError } from "../errors/lamella-error.ts";
+import { hasCode } from "../errors/syscall-error.ts";
+import { bindMount, umount } from "../fs/mounts.ts";
+import { MAX_LOWERS, type MountApi, mountOverlay } from "../fs/overlay-mount.ts";
+import { type ByteString, textOfBytes } from "../lib/bytes.ts";
+import { disposable } from "../lib/disposables.ts";
+import type { LayerView, OverlayOptions } from "./driver.ts";
+
+/** The options as the kernel takes them, one string each. */
+export function overlayOptionStrings(options: OverlayOptions): string[] {
+  const strings: string[] = [];
+  if (options.index !== undefined) strings.push(`index=${options.index}`);
+  if (options.redirectDir !== undefined) strings.push(`redirect_dir=${options.redirectDir}`);
+  if (options.metacopy !== undefined) strings.push(`metacopy=${options.metacopy}`);
+  if (options.userxattr) strings.push("userxattr");
+  return strings;
+}
+
+/**
+ * Mounts `view` at the directory `target`; disposing unmounts it (and detaches it when it stays busy). A directory view is
+ * bound there, so that a read-only one refuses writes. Synchronous.
+ */
+export function mountView(view: LayerView, target: ByteString, api: MountApi = "auto"): Disposable {
+  if (view.kind === "directory") {
+    bindMount(view.path, target, { readOnly: view.readOnly });
+  } else {
+    if (view.lowers.length > MAX_LOWERS)
+      throw new LamellaError(
+        "failed_precondition",
+        "MAX_DEPTH",
+        `${textOfBytes(target)}: the kernel stacks at most ${MAX_LOWERS} layers, these are ${view.lowers.length}`,
+        { hint: "squash the image, or build it in fewer steps" },
+      );
+    const { lowers, upper, work } = view;
+    try {
+      mountOverlay({ lowers, upper, work, options: overlayOptionStrings(view.options) }, target, api);
+    } catch (error) {
+      throw hasCode(error, "ENOENT") ? missingLayer(view.lowers, error) : error;
+    }
+  }
+  return disposable(() => void umount(target));
+}
+
+function missingLayer(lowers: readonly ByteString[], cause: unknown): unknown {
+  if (!(cause instanceof LamellaError)) return cause;
+  return new LamellaError(
+    "data_loss",
+    "LAYER_MISSING",
+    `${cause.message}: one of ${lowers.length} layer directories is missing`,
+    { hint: "run `lamella check`", cause },
+  );
+}

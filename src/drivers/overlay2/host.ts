@@ -1,0 +1,99 @@
+/**
+ * What the driver must know of the host before it can mount: found by one trial mount, and remembered in the home's
+ * `.lamella/probes.json` for as long as the machine is up with the same kernel, the same privileges and the same device.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { release } from "node:os";
+import { LamellaError } from "../../errors/lamella-error.ts";
+import { writeDurably } from "../../fs/durable-file.ts";
+import { fileSystemName } from "../../fs/file-system-name.ts";
+import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
+import { AT_FDCWD } from "../../sys/constants.ts";
+import * as sys from "../../sys/syscalls.ts";
+import { readSmallFile } from "./layout.ts";
+import type { OverlayAbilities } from "./options.ts";
+import type { Overlay2Host } from "./overlay2.ts";
+import {
+  inUserNamespace,
+  makeTrialLayers,
+  reasonOf,
+  seeDType,
+  seeMetacopy,
+  seeRedirect,
+  withTrialDirectory,
+  withTrialMount,
+} from "./trial.ts";
+
+/** The sets of options a mount is tried with, the best first. */
+export function candidates(userNamespace: boolean, index: boolean): string[][] {
+  const base = index ? ["index=off"] : [];
+  return userNamespace
+    ? [[...base, "userxattr"]]
+    : [[...base, "redirect_dir=on", "metacopy=on"], [...base, "redirect_dir=on"], base];
+}
+
+/** True when the kernel's overlay knows the option `index`, as far as can be seen: a module not loaded yet is taken to. */
+export function knowsIndex(): boolean {
+  return !existsSync("/sys/module/overlay/parameters") || existsSync("/sys/module/overlay/parameters/index");
+}
+
+/** Tries an overlay mount under `home`. Errors: failed_precondition with the reason of every attempt. */
+export function tryHost(home: ByteString): Overlay2Host {
+  const userNamespace = inUserNamespace();
+  const index = knowsIndex();
+  const reasons: string[] = [];
+  return withTrialDirectory(home, (directory) => {
+    for (const [i, options] of candidates(userNamespace, index).entries()) {
+      const layers = makeTrialLayers(directory, String(i));
+      try {
+        return withTrialMount(layers, options, (rootFd): Overlay2Host => {
+          const abilities: OverlayAbilities = {
+            userxattr: userNamespace,
+            redirectDir: options.includes("redirect_dir=on") && seeRedirect(layers, rootFd).ok,
+            metacopy: options.includes("metacopy=on") && seeMetacopy(layers, rootFd).ok,
+            index,
+          };
+          return {
+            abilities,
+            backingFileSystem: fileSystemName(sys.statfs(directory).type),
+            supportsDType: seeDType(layers.lower).ok,
+          };
+        });
+      } catch (error) {
+        reasons.push(`with ${options.join(",")}: ${reasonOf(error)}`);
+      }
+    }
+    throw new LamellaError(
+      "failed_precondition",
+      "DRIVER_UNSUPPORTED",
+      `overlay2 does not work under ${textOfBytes(home)}: ${reasons.join("; ")}`,
+      { hint: "`lamella info --why` shows every probe; `--driver vfs` works anywhere, with full copies" },
+    );
+  });
+}
+
+/** Like {@link tryHost}, but remembers. `file` is where. */
+export function rememberedHost(home: ByteString, file: ByteString): Overlay2Host {
+  const key = hostKey(home);
+  const remembered = parseRemembered(readSmallFile(file), key);
+  if (remembered !== undefined) return remembered;
+  const host = tryHost(home);
+  writeDurably(file, Buffer.from(`${JSON.stringify({ key, host })}\n`), { durable: false, mode: 0o600 });
+  return host;
+}
+
+function hostKey(home: ByteString): string {
+  const stat = sys.statx(AT_FDCWD, home);
+  const boot = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  const userNamespace = inUserNamespace();
+  return [boot, release(), `${stat.devMajor}:${stat.devMinor}`, userNamespace ? "userns" : "host"].join(" ");
+}
+
+function parseRemembered(text: string | undefined, key: string): Overlay2Host | undefined {
+  try {
+    const value = JSON.parse(text ?? "") as { key?: unknown; host?: Overlay2Host };
+    return value.key === key && value.host?.abilities !== undefined ? value.host : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * Bind mounts, mount points and unmounting. Everything is synchronous, acts in the mount namespace of the calling thread and
+ * follows no symbolic link at the target.
+ */
+import { SyscallError } from "../errors/syscall-error.ts";
+import { type ByteString, textOfBytes } from "../lib/bytes.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_SYMLINK_NOFOLLOW,
+  MNT_DETACH,
+  MOUNT_ATTR_RDONLY,
+  MOVE_MOUNT_F_EMPTY_PATH,
+  MS_BIND,
+  MS_NODEV,
+  MS_NOEXEC,
+  MS_NOSUID,
+  MS_RDONLY,
+  MS_REMOUNT,
+  OPEN_TREE_CLOEXEC,
+  OPEN_TREE_CLONE,
+  UMOUNT_NOFOLLOW,
+} from "../sys/constants.ts";
+import * as raw from "../sys/raw.ts";
+import * as sys from "../sys/syscalls.ts";
+import { parentPath } from "./durable-file.ts";
+import { type MountInfo, readMountInfo } from "./mountinfo.ts";
+
+const EBUSY = 16;
+const EINVAL = 22;
+const ENOENT = 2;
+const ENOSYS = 38;
+
+/** Blocks the thread. */
+export function sleepSync(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
+
+/**
+ * Shows the directory (or file) `source` at `target` too. Where the kernel can (5.12), a read-only bind comes into being
+ * read-only; before, it is writable for the instant between two calls.
+ */
+export function bindMount(source: ByteString, target: ByteString, options: { readonly readOnly?: boolean } = {}): void {
+  const tree = raw.open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  if (tree === -ENOSYS) {
+    sys.mount(source, target, "", MS_BIND, "");
+    if (options.readOnly) remountReadOnly(target);
+    return;
+  }
+  if (tree < 0) throw new SyscallError("open_tree", -tree, textOfBytes(source));
+  using clone = new sys.OwnedFd(tree);
+  let late = false;
+  if (options.readOnly) {
+    const attr = { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
+    const r = raw.mount_setattr(clone.fd, "", AT_EMPTY_PATH, attr);
+    late = r === -ENOSYS;
+    if (r < 0 && !late) throw new SyscallError("mount_setattr", -r, textOfBytes(source));
+  }
+  attachMount(clone.fd, target);
+  if (late) remountReadOnly(target);
+}
+
+/** Attaches a detached mount (of fsmount or open_tree) at the directory `target`. */
+export function attachMount(mountFd: number, target: ByteString): void {
+  const r = raw.move_mount(mountFd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+  if (r < 0) throw new SyscallError("move_mount", -r, textOfBytes(target));
+}
+
+/** Makes the mount at `target` (not its file system) read-only. Flags a user namespace has locked are kept. */
+export function remountReadOnly(target: ByteString): void {
+  const options = mountAt(target)?.options ?? [];
+  const kept =
+    (options.includes("nosuid") ? MS_NOSUID : 0) |
+    (options.includes("nodev") ? MS_NODEV : 0) |
+    (options.includes("noexec") ? MS_NOEXEC : 0);
+  sys.mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY | kept, "");
+}
+
+/** True when something is mounted exactly at `path`. False for what does not exist. */
+export function isMountPoint(path: ByteString): boolean {
+  const own = raw.statxMountId(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
+  if (own === -ENOENT) return false;
+  const above = raw.statxMountId(AT_FDCWD, parentPath(path), 0);
+  if (own !== undefined && own >= 0 && above !== undefined && above >= 0) return own !== above;
+  return mountAt(path) !== undefined;
+}
+
+/** What is mounted at `path`, the uppermost of several; undefined when nothing is. */
+export function mountAt(path: ByteString): MountInfo | undefined {
+  return readMountInfo().findLast((mount) => mount.mountPoint === path);
+}
+
+/**
+ * Unmounts what is on top at `target`. A busy mount is tried again for a while (a process that just ended may still hold a
+ * file), then detached: it disappears from `target` at once and from the kernel with its last user.
+ * Answers `absent` when nothing is mounted there.
+ */
+export function umount(
+  target: ByteString,
+  options: { readonly triesWhileBusy?: number } = {},
+): "unmounted" | "detached" | "absent" {
+  const tries = options.triesWhileBusy ?? 5;
+  for (let i = 0; ; i++) {
+    const r = raw.umount2(target, UMOUNT_NOFOLLOW);
+    if (r >= 0) return "unmounted";
+    if (r === -EINVAL || r === -ENOENT) return "absent";
+    if (r !== -EBUSY) throw new SyscallError("umount2", -r, textOfBytes(target));
+    if (i + 1 >= tries) break;
+    sleepSync(5 * (i + 1));
+  }
+  const r = raw.umount2(target, UMOUNT_NOFOLLOW | MNT_DETACH);
+  if (r < 0 && r !== -EINVAL) throw new SyscallError("umount2", -r, textOfBytes(target));
+  return "detached";
+}

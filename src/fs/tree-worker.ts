@@ -1,0 +1,21 @@
+/** The worker thread of ./tree-jobs.ts. */
+import { copyTree } from "./copy-tree.ts";
+import { removeTree } from "./remove-tree.ts";
+import type { TreeJob, TreeResult } from "./tree-jobs.ts";
+import { measureTree } from "./tree-usage.ts";
+import { serveJobs } from "./worker-pool.ts";
+
+serveJobs<TreeJob, TreeResult>((job, context) => {
+  const checkpoint = (): void => context.throwIfCanceled();
+  switch (job.kind) {
+    case "copy":
+      return { kind: "copy", copied: copyTree(job.source, job.target, { checkpoint }) };
+    case "remove":
+      removeTree(job.path, { checkpoint });
+      return { kind: "remove" };
+    case "measure":
+      return { kind: "measure", usage: measureTree(job.path, checkpoint) };
+    default:
+      return job satisfies never;
+  }
+});
