@@ -78,6 +78,6 @@ export function jsonStrings(text: string): readonly string[] | "not-strings" | u
 }
 
 /** White space to Docker's parser. */
-export function isSpace(c: string): boolean {
+function isSpace(c: string): boolean {
   return c !== "" && /^\s$/.test(c);
 }
