@@ -33,26 +33,27 @@ const welcomeTools =
 /** Where an image's own PATH looks. */
 const standardPath = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
 
-/** Directories of data that give the base a realistic size, taken in this order until there are enough entries. */
-const bulkDirectories = [
-  "/usr/share/zoneinfo",
-  "/usr/share/doc",
-  "/usr/include",
-  "/usr/share/locale",
-  "/usr/share/perl5",
+/** Where the data comes from that gives the base a realistic size, taken in this order until there is enough. */
+const dataSources = ["/usr/share/zoneinfo", "/usr/share/doc", "/usr/include", "/usr/share/locale", "/usr/share/perl5"];
+
+/** What the data becomes in the image: a directory of at most so many entries each. */
+const dataDirectories = [
+  { path: "/data/catalogue", most: 300 },
+  { path: "/data/obsolete", most: 1000 },
+  { path: "/data/archive", most: Number.POSITIVE_INFINITY },
 ];
 
 /** Larger files of data only cost time here. */
-const maxBulkFileBytes = 200_000;
+const maxDataFileBytes = 200_000;
 
 /**
- * Makes the root in `root`, which must not exist or be empty. `bulk` is roughly how many entries of data to add;
- * `fallbackBulk` directories are copied to /opt when the machine's own do not suffice.
+ * Makes the root in `root`, which must not exist or be empty. `entries` is roughly how many objects it gets in all;
+ * `moreData` are directories to take data from when the machine's usual ones do not suffice.
  *
- * @param {{ root: string, bulk?: number, fallbackBulk?: readonly string[] }} options
+ * @param {{ root: string, entries?: number, moreData?: readonly string[] }} options
  * @returns {{ entries: number, bytes: number, tools: string[], libraries: string[] }}
  */
-export function makeBaseImage({ root, bulk = 6000, fallbackBulk = [] }) {
+export function makeBaseImage({ root, entries = 8000, moreData = [] }) {
   const tree = new Tree(root);
   for (const path of ["/dev", "/etc", "/home", "/proc", "/root", "/run", "/sys", "/usr", "/usr/bin", "/var"]) {
     tree.directory(path);
@@ -76,9 +77,11 @@ export function makeBaseImage({ root, bulk = 6000, fallbackBulk = [] }) {
   if (!existsSync(join(root, "bin/sh"))) tree.link("/bin/sh", /** @type {string} */ (findTool("sh")));
   writeSystemFiles(tree);
 
-  for (const directory of bulkDirectories) if (tree.entries < bulk) tree.copyAll(directory, directory, bulk);
-  for (const directory of fallbackBulk) {
-    if (tree.entries < bulk) tree.copyAll(directory, `/opt/${basename(directory)}`, bulk);
+  tree.directory("/data");
+  for (const { path, most } of dataDirectories) {
+    const limit = Math.min(entries, tree.entries + most);
+    tree.directory(path);
+    for (const source of [...dataSources, ...moreData]) tree.copyAll(source, `${path}/${basename(source)}`, limit);
   }
   return { entries: tree.entries, bytes: tree.bytes, tools, libraries: [...closure.libraries].sort() };
 }
@@ -191,9 +194,7 @@ class Tree {
    * @param {string} from @param {string} to @param {number} limit
    */
   copyAll(from, to, limit) {
-    if (!existsSync(from)) return;
-    const parts = to.split("/").filter(Boolean);
-    for (let i = 1; i < parts.length; i++) this.directory(`/${parts.slice(0, i).join("/")}`);
+    if (this.entries >= limit || !existsSync(from)) return;
     this.#copyTree(realpathSync(from), to, limit);
   }
 
@@ -207,7 +208,7 @@ class Tree {
       else if (entry.isSymbolicLink()) this.link(target, readlinkSync(source));
       else if (entry.isFile()) {
         const stat = lstatSync(source);
-        if (stat.size <= maxBulkFileBytes) readable(() => this.#copy(source, target, stat));
+        if (stat.size <= maxDataFileBytes) readable(() => this.#copy(source, target, stat));
       }
     }
   }

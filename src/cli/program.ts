@@ -1,0 +1,98 @@
+/**
+ * From arguments to a command. Commander parses; only the command asked for is defined in full, the others are known by
+ * name and summary, for `--help` and for "did you mean".
+ */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { LamellaError } from "../errors/lamella-error.ts";
+import { Cli } from "./cli.ts";
+import { commandTable } from "./command-table.ts";
+import { ExitRequest } from "./exit-request.ts";
+import { stderr, stdout } from "./output.ts";
+import { addGlobalOptions } from "./global-options.ts";
+
+/** Runs the command line. Answers the exit status; failures are thrown. */
+export async function main(argv: readonly string[], signal: AbortSignal): Promise<number> {
+  const cli = new Cli(argv, signal);
+  const name = commandNameOf(argv);
+  const wanted = name === "help" ? argv.find((arg, i) => !arg.startsWith("-") && i > argv.indexOf("help")) : name;
+  const program = makeProgram();
+  for (const [command, entry] of Object.entries(commandTable)) {
+    const sub = program
+      .command(command)
+      .summary(entry.summary)
+      .description(`${entry.summary}.`)
+      .helpGroup(`${entry.group}:`);
+    prepare(sub);
+    if (command === wanted) (await entry.load()).define(sub, cli);
+  }
+  if (name !== undefined && name !== "help" && commandTable[name] === undefined) throw await unknownCommand(name);
+  try {
+    await program.parseAsync(argv, { from: "user" });
+    return cli.exitStatus;
+  } catch (error) {
+    if (error instanceof ExitRequest) return error.status;
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0;
+      if (error.code === "commander.help") return 2;
+      throw usageError(error.message.replace(/^error: /, ""), name);
+    }
+    throw error;
+  } finally {
+    await cli.close();
+  }
+}
+
+function makeProgram(): Command {
+  const program = new Command("lamella")
+    .description("Container layers: store, stack, diff, build. Every diff is native.")
+    .usage("[options] <command>")
+    .version(versionOfPackage(), "-v, --version", "print the version")
+    .helpCommand("help [command]", "show help of a command")
+    .enablePositionalOptions()
+    .showSuggestionAfterError(false)
+    .addHelpText("after", "\n`lamella <command> --help` shows a command's options and an example.")
+    .action(() => program.help({ error: true }));
+  return prepare(program);
+}
+
+/** What all commands have in common. Commander's own messages are thrown, not printed. */
+function prepare(command: Command): Command {
+  command.exitOverride().configureOutput({ writeOut: stdout.write, writeErr: stderr.write, outputError: () => {} });
+  return addGlobalOptions(command);
+}
+
+/** The first argument that is neither an option nor the value of one. */
+function commandNameOf(argv: readonly string[]): string | undefined {
+  for (let i = 0; i < argv.length; i++) {
+    const arg = argv[i] ?? "";
+    if (["--root", "--driver", "--driver-opt"].includes(arg)) i++;
+    else if (!arg.startsWith("-")) return arg;
+  }
+  return undefined;
+}
+
+async function unknownCommand(name: string): Promise<LamellaError> {
+  const { nearest } = await import("../lib/nearest.ts");
+  const near = nearest(name, [...Object.keys(commandTable), "help"]);
+  const hint = near.length > 0 ? `did you mean ${near.join(" or ")}?` : "`lamella --help` lists the commands";
+  return new LamellaError("invalid_argument", "USAGE", `unknown command ${JSON.stringify(name)}`, { hint });
+}
+
+function usageError(message: string, name: string | undefined): LamellaError {
+  const help = name !== undefined && commandTable[name] !== undefined ? `lamella ${name} --help` : "lamella --help";
+  return new LamellaError("invalid_argument", "USAGE", message, { hint: `\`${help}\` shows the usage` });
+}
+
+/** package.json lies one folder above `src`, which may itself be in `dist`. */
+function versionOfPackage(): string {
+  for (const up of ["../../package.json", "../../../package.json"]) {
+    try {
+      const { version } = JSON.parse(readFileSync(new URL(up, import.meta.url), "utf8")) as { version: string };
+      return version;
+    } catch {
+      // Not here: the other one.
+    }
+  }
+  return "unknown";
+}

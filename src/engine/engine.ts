@@ -1,0 +1,298 @@
+/**
+ * The engine: everything Lamella does, as an asynchronous API. The command line is a thin layer over it and uses nothing
+ * else.
+ *
+ *     await using engine = await Engine.open({ root: "/var/lib/lamella" });
+ *     await engine.import({ source: "/srv/debian", name: "debian:12" });
+ *     const { image } = await engine.build({ context: ".", tags: ["app"] });
+ *     for (const change of await engine.diff(await engine.create({ image: "app" }))) console.log(change.kind, change.path);
+ *
+ * Images are named by reference (`name[:tag]`), by ID, or by a unique prefix of one; containers by ID, prefix or name.
+ * Everything throws LamellaError. An AbortSignal ends an operation with the `canceled` error, its clean-up done. Methods
+ * may be called at the same time, and several processes may have an engine on one root.
+ */
+import { statSync } from "node:fs";
+import { listChanges } from "../diff/export-layer.ts";
+import type { Driver, LayerId } from "../drivers/driver.ts";
+import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
+import { textOfBytes } from "../lib/bytes.ts";
+import type { ImageConfig } from "../oci/config.ts";
+import { type Platform, parsePlatform } from "../oci/platform.ts";
+import type { ImportSource } from "../store/import-root.ts";
+import type { LoadedImage } from "../store/load.ts";
+import { type ImageListing, Store } from "../store/store.ts";
+import type { CheckReport, ContainerRecord, DiskUsage, GcReport, ImageRecord, RemovedItem } from "../store/types.ts";
+import {
+  type ContainerInspection,
+  graphDriverOf,
+  type HistoryItem,
+  historyOf,
+  type ImageInspection,
+  inspectContainer,
+  inspectImage,
+} from "./inspection.ts";
+import { type FileEntry, listTree, openTree, readFromTree } from "./look-into.ts";
+import type {
+  CheckOptions,
+  CommitOptions,
+  CreateOptions,
+  EngineOptions,
+  FileChange,
+  GcOptions,
+  ImportOptions,
+  ListOptions,
+  LoadOptions,
+  SaveOptions,
+} from "./options.ts";
+
+/** Runs while a layer is open for reading: the layer cannot be removed meanwhile. */
+interface OpenTree extends Disposable {
+  readonly tree: ReturnType<typeof openTree>;
+}
+
+export class Engine implements AsyncDisposable {
+  readonly #store: Store;
+
+  private constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /**
+   * Opens the store under `root`, making it when it is not there. Errors: failed_precondition when no driver (or not the
+   * one asked for) can run here, permission_denied.
+   */
+  static async open(options: EngineOptions): Promise<Engine> {
+    return new Engine(await Store.open(options));
+  }
+
+  /** Absolute path of the store. */
+  get root(): string {
+    return this.#store.root;
+  }
+
+  get driver(): Driver {
+    return this.#store.driver;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#store[Symbol.asyncDispose]();
+  }
+
+  // ---- images --------------------------------------------------------------------------------------------------------
+
+  /**
+   * Makes an image of one layer from a root directory, a tar of one (plain, gzip or zstd; a path or a stream).
+   * Errors: not_found, invalid_argument for a name or tar that is none.
+   */
+  async import(options: ImportOptions): Promise<ImageRecord> {
+    const { source, name, platform, ...rest } = options;
+    const tags = name === undefined ? [] : [name];
+    return this.#store.importRoot(importSource(source), { ...rest, tags, platform: platformOf(platform) });
+  }
+
+  /** Loads the images of a docker-archive, an OCI archive or an OCI layout; a path or a stream of an archive. */
+  async load(options: LoadOptions): Promise<readonly LoadedImage[]> {
+    const { input, platform, ...rest } = options;
+    const source = typeof input === "string" ? { path: input } : { stream: input };
+    return this.#store.load(source, { ...rest, platform: platformOf(platform) });
+  }
+
+  /** Writes images as a docker-archive, an OCI archive or an OCI layout, to a path or a sink of bytes. */
+  async save(options: SaveOptions): Promise<void> {
+    const { images, output, ...rest } = options;
+    await this.#store.save(images, typeof output === "string" ? { path: output } : { write: output }, rest);
+  }
+
+  /** All images, the newest first. */
+  async images(): Promise<readonly ImageListing[]> {
+    return this.#store.images();
+  }
+
+  /** An image and its config. Errors: not_found with the nearest names as hint. */
+  async image(
+    image: string,
+  ): Promise<ImageRecord & { readonly tags: readonly string[]; readonly config: ImageConfig }> {
+    const record = this.#store.image(image);
+    const { config } = await this.#store.config(record.id);
+    return { ...record, tags: this.#store.tagsOf(record.id), config };
+  }
+
+  /** All that is known of an image or a container. Errors: not_found. */
+  async inspect(name: string): Promise<ImageInspection | ContainerInspection> {
+    const image = this.#store.findImage(name);
+    if (image === undefined) {
+      const container = this.#containerOr(name, () => this.#store.image(name));
+      return inspectContainer(container, graphDriverOf(this.driver, container.layerId));
+    }
+    const { config } = await this.#store.config(image.id);
+    const top = this.#store.layersOf(image.chainId).at(-1);
+    return inspectImage(image, config, this.#store.tagsOf(image.id), graphDriverOf(this.driver, top?.layerId));
+  }
+
+  /** The steps an image was made of, the newest first. Errors: not_found. */
+  async history(name: string): Promise<readonly HistoryItem[]> {
+    const image = this.#store.image(name);
+    const { config } = await this.#store.config(image.id);
+    return historyOf(image, config, this.#store.layersOf(image.chainId), this.#store.tagsOf(image.id));
+  }
+
+  /** Gives an image a further name; a tag that exists moves. Answers the name in full. Errors: not_found. */
+  async tag(image: string, name: string): Promise<string> {
+    return this.#store.tag(image, name);
+  }
+
+  /** Takes a tag away, and removes the image with its last one. Errors: not_found, failed_precondition without `force`. */
+  async removeImage(image: string, options: { readonly force?: boolean } = {}): Promise<readonly RemovedItem[]> {
+    return this.#store.removeImage(image, options);
+  }
+
+  // ---- looking inside ------------------------------------------------------------------------------------------------
+
+  /**
+   * The entries of a directory of an image or container in byte order, or the object itself when it is no directory.
+   * Nothing is mounted. Errors: not_found.
+   */
+  async *ls(name: string, path: string, options: ListOptions = {}): AsyncGenerator<FileEntry> {
+    using open = this.#openTree(name, options.layers);
+    for (const entry of listTree(open.tree, path, options)) {
+      throwIfAborted(options.signal);
+      yield entry;
+    }
+  }
+
+  /** The number of objects below the root of an image or container; `layers` counts what the lowest so many hold together. */
+  async countEntries(name: string, options: Omit<ListOptions, "recursive"> = {}): Promise<number> {
+    using open = this.#openTree(name, options.layers);
+    let count = 0;
+    for (const _ of listTree(open.tree, "/", { recursive: true })) {
+      if (++count % 1024 === 0) throwIfAborted(options.signal);
+    }
+    return count;
+  }
+
+  /** The content of a file of an image or container. Nothing is mounted. Errors: not_found, failed_precondition. */
+  async *cat(name: string, path: string, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<Uint8Array> {
+    using open = this.#openTree(name);
+    for (const chunk of readFromTree(open.tree, path)) {
+      throwIfAborted(options.signal);
+      yield chunk;
+    }
+  }
+
+  // ---- containers ----------------------------------------------------------------------------------------------------
+
+  /** Makes a container, a writable layer on top of an image. Answers its ID. Errors: not_found, already_exists (its name). */
+  async create(options: CreateOptions): Promise<string> {
+    return (await this.#store.createContainer(options)).id;
+  }
+
+  /** All containers, the newest first. */
+  async containers(): Promise<readonly ContainerRecord[]> {
+    return this.#store.containers();
+  }
+
+  /**
+   * Mounts a container's root file system and answers its path. The mount stays, after this process too, until
+   * {@link Engine.umount}; in a user namespace it ends with the namespace. Mounting what is mounted answers the same path.
+   */
+  async mount(container: string): Promise<string> {
+    const { layerId } = this.#store.container(container);
+    const { path } = await this.driver.mount(layerId, { keep: true });
+    return textOfBytes(path);
+  }
+
+  /** Unmounts a container's root file system; false when it was not mounted. Errors: not_found. */
+  async umount(container: string): Promise<boolean> {
+    return this.driver.unmountAll(this.#store.container(container).layerId);
+  }
+
+  /** What a container changed in its image's file system, by path. Errors: not_found. */
+  async diff(container: string, options: { readonly signal?: AbortSignal } = {}): Promise<readonly FileChange[]> {
+    const { layerId } = this.#store.container(container);
+    const changes = await listChanges(this.driver.diffSource(layerId), options.signal);
+    return changes.map(({ kind, path }) => ({ kind, path: textOfBytes(path) }));
+  }
+
+  /** Makes an image of a container's changes on top of its image. The container stays. */
+  async commit(container: string, options: CommitOptions = {}): Promise<ImageRecord> {
+    const { name, ...rest } = options;
+    return this.#store.commitContainer(container, { ...rest, tags: name === undefined ? [] : [name] });
+  }
+
+  /** Removes a container. Errors: not_found, failed_precondition when it is mounted and not `force`. */
+  async removeContainer(container: string, options: { readonly force?: boolean } = {}): Promise<void> {
+    await this.#store.removeContainer(container, options);
+  }
+
+  // ---- upkeep --------------------------------------------------------------------------------------------------------
+
+  /** What the store holds on disk. */
+  async usage(): Promise<DiskUsage> {
+    return this.#store.usage();
+  }
+
+  /** Removes what nothing needs: old build cache, layers of no image, what crashes left. */
+  async gc(options: GcOptions = {}): Promise<GcReport> {
+    return this.#store.gc(options);
+  }
+
+  /** Verifies that disk and records agree; `deep` reads all data, `repair` mends. */
+  async check(options: CheckOptions = {}): Promise<CheckReport> {
+    return this.#store.check(options);
+  }
+
+  // --------------------------------------------------------------------------------------------------------------------
+
+  #openTree(name: string, layers?: number): OpenTree {
+    const image = this.#store.findImage(name);
+    const container = image === undefined ? this.#containerOr(name, () => this.#store.image(name)) : undefined;
+    const chainId = (image ?? container)?.chainId;
+    const chain = this.#store.layersOf(chainId);
+    const layerId: LayerId | undefined =
+      container !== undefined && layers === undefined
+        ? container.layerId
+        : chain[(layers ?? chain.length) - 1]?.layerId;
+    if (layerId === undefined) {
+      throw new LamellaError("not_found", "NO_LAYERS", `${name} holds no files: it has no layers`);
+    }
+    const hold = chainId === undefined ? undefined : this.#store.hold(chainId);
+    try {
+      const tree = openTree(this.driver.contentSource(layerId));
+      return {
+        tree,
+        [Symbol.dispose]() {
+          tree[Symbol.dispose]();
+          hold?.[Symbol.dispose]();
+        },
+      };
+    } catch (error) {
+      hold?.[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** The container of that name; when there is none, throws what looking for an image throws, whose hint is the better. */
+  #containerOr(name: string, image: () => unknown): ContainerRecord {
+    try {
+      return this.#store.container(name);
+    } catch (error) {
+      if (error instanceof LamellaError && error.kind === "not_found") image();
+      throw error;
+    }
+  }
+}
+
+function platformOf(platform: string | Platform | undefined): Platform | undefined {
+  return typeof platform === "string" ? parsePlatform(platform) : platform;
+}
+
+function importSource(source: ImportOptions["source"]): ImportSource {
+  if (typeof source !== "string") return { kind: "tar", stream: source };
+  const stat = statSync(source, { throwIfNoEntry: false });
+  if (stat === undefined) {
+    throw new LamellaError("not_found", "NO_SUCH_FILE", `${source}: no such file or directory`, {
+      hint: "give a root directory, or a tar of one (plain, gzip or zstd), or - for standard input",
+    });
+  }
+  return stat.isDirectory() ? { kind: "directory", path: source } : { kind: "tar", file: source };
+}

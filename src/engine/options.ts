@@ -1,0 +1,59 @@
+/** The options and results of the Engine's methods that are not the store's own. */
+import type { Platform } from "../oci/platform.ts";
+import type { ImportOptions as StoreImportOptions } from "../store/import-root.ts";
+import type { LoadOptions as StoreLoadOptions } from "../store/load.ts";
+import type { SaveOptions as StoreSaveOptions } from "../store/save.ts";
+import type { CommitOptions as StoreCommitOptions, StoreOptions } from "../store/store.ts";
+
+export type { CheckOptions, GcOptions } from "../store/store.ts";
+
+export type EngineOptions = StoreOptions;
+
+export interface ImportOptions extends Omit<StoreImportOptions, "tags" | "platform"> {
+  /** A root directory, the path of a tar, or the bytes of one. */
+  readonly source: string | AsyncIterable<Uint8Array>;
+  /** `name[:tag]`. */
+  readonly name?: string | undefined;
+  /** `os/architecture[/variant]`; default: the host's. */
+  readonly platform?: string | Platform | undefined;
+}
+
+export interface LoadOptions extends Omit<StoreLoadOptions, "platform"> {
+  /** Path of an archive or an OCI layout, or the bytes of an archive. */
+  readonly input: string | AsyncIterable<Uint8Array>;
+  /** Which image of a multi-platform index; default: the host's. */
+  readonly platform?: string | Platform | undefined;
+}
+
+export interface SaveOptions extends StoreSaveOptions {
+  readonly images: readonly string[];
+  /** A path that appears when it is complete, or a sink of bytes (archives only). */
+  readonly output: string | ((chunk: Uint8Array) => Promise<void>);
+}
+
+export interface CreateOptions {
+  readonly image: string;
+  /** Letters, digits, `_`, `.`, `-`. */
+  readonly name?: string | undefined;
+  /** Limit of the writable layer, on drivers with quota. */
+  readonly sizeBytes?: number | undefined;
+}
+
+export interface CommitOptions extends Omit<StoreCommitOptions, "tags"> {
+  /** `name[:tag]`. */
+  readonly name?: string | undefined;
+}
+
+export interface ListOptions {
+  /** All below the directory too. */
+  readonly recursive?: boolean | undefined;
+  /** Look only at what the lowest so many layers hold together. */
+  readonly layers?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** `A` added, `C` changed, `D` deleted, as `docker diff` prints. */
+export interface FileChange {
+  readonly kind: "A" | "C" | "D";
+  readonly path: string;
+}
