@@ -3,25 +3,29 @@ import { LamellaError } from "../../errors/lamella-error.ts";
 import { makeDirectory } from "../../fs/durable-file.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import type { DriverFactory } from "../driver.ts";
-import { rememberedHost } from "./host.ts";
+import { rememberedHost, rememberHost, tryHost } from "./host.ts";
 import { parseOverlay2Options } from "./options.ts";
 import { Overlay2Driver } from "./overlay2.ts";
 import { probeOverlay2 } from "./probes.ts";
+
+const folders = [
+  ["", 0o710],
+  ["/l", 0o700],
+  ["/.lamella", 0o700],
+  ["/.lamella/mounts", 0o700],
+] as const;
 
 export const overlay2Factory: DriverFactory = {
   name: "overlay2",
   probe: async (home) => probeOverlay2(home),
   open: async (home, options) => {
-    for (const [path, mode] of [
-      [home, 0o710],
-      [`${home}/l`, 0o700],
-      [`${home}/.lamella`, 0o700],
-      [`${home}/.lamella/mounts`, 0o700],
-    ] as const)
-      makeDirectory(path, mode);
-    const host = rememberedHost(home, `${home}/.lamella/probes.json`);
+    const remembered = rememberedHost(home);
+    const host = remembered ?? tryHost(home);
     if (!host.supportsDType) throw noDType(home);
-    return new Overlay2Driver(home, host, parseOverlay2Options(options, host.abilities));
+    const parsed = parseOverlay2Options(options, host.abilities);
+    for (const [name, mode] of folders) makeDirectory(`${home}${name}`, mode);
+    if (remembered === undefined) rememberHost(home, host);
+    return new Overlay2Driver(home, host, parsed);
   },
 };
 

@@ -10,7 +10,8 @@ import { fileSystemName } from "../../fs/file-system-name.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import { AT_FDCWD } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
-import { readSmallFile } from "./layout.ts";
+import { readSmallFile } from "../small-file.ts";
+import { withTrialDirectory } from "../trial-directory.ts";
 import type { OverlayAbilities } from "./options.ts";
 import type { Overlay2Host } from "./overlay2.ts";
 import {
@@ -20,7 +21,6 @@ import {
   seeDType,
   seeMetacopy,
   seeRedirect,
-  withTrialDirectory,
   withTrialMount,
 } from "./trial.ts";
 
@@ -72,14 +72,20 @@ export function tryHost(home: ByteString): Overlay2Host {
   });
 }
 
-/** Like {@link tryHost}, but remembers. `file` is where. */
-export function rememberedHost(home: ByteString, file: ByteString): Overlay2Host {
-  const key = hostKey(home);
-  const remembered = parseRemembered(readSmallFile(file), key);
-  if (remembered !== undefined) return remembered;
-  const host = tryHost(home);
-  writeDurably(file, Buffer.from(`${JSON.stringify({ key, host })}\n`), { durable: false, mode: 0o600 });
-  return host;
+/** What {@link rememberHost} wrote, if it still holds. */
+export function rememberedHost(home: ByteString): Overlay2Host | undefined {
+  const text = readSmallFile(rememberedAt(home));
+  return text === undefined ? undefined : parseRemembered(text, hostKey(home));
+}
+
+/** Keeps what {@link tryHost} found. The home exists. */
+export function rememberHost(home: ByteString, host: Overlay2Host): void {
+  const text = `${JSON.stringify({ key: hostKey(home), host })}\n`;
+  writeDurably(rememberedAt(home), Buffer.from(text), { durable: false, mode: 0o600 });
+}
+
+function rememberedAt(home: ByteString): ByteString {
+  return `${home}/.lamella/probes.json`;
 }
 
 function hostKey(home: ByteString): string {
@@ -89,9 +95,9 @@ function hostKey(home: ByteString): string {
   return [boot, release(), `${stat.devMajor}:${stat.devMinor}`, userNamespace ? "userns" : "host"].join(" ");
 }
 
-function parseRemembered(text: string | undefined, key: string): Overlay2Host | undefined {
+function parseRemembered(text: string, key: string): Overlay2Host | undefined {
   try {
-    const value = JSON.parse(text ?? "") as { key?: unknown; host?: Overlay2Host };
+    const value = JSON.parse(text) as { key?: unknown; host?: Overlay2Host };
     return value.key === key && value.host?.abilities !== undefined ? value.host : undefined;
   } catch {
     return undefined;

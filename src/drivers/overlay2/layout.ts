@@ -21,11 +21,12 @@ import { randomBytes } from "node:crypto";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { SyscallError } from "../../errors/syscall-error.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
-import { AT_FDCWD, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } from "../../sys/constants.ts";
+import { AT_FDCWD } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { LayerId } from "../driver.ts";
 import { isLayerId } from "../layer-id.ts";
+import { readSmallFile } from "../small-file.ts";
 
 const ENOENT = 2;
 const EINVAL = 22;
@@ -34,25 +35,6 @@ const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /** A new random name for a layer under `l/`. */
 export function newLinkName(): string {
   return [...randomBytes(26)].map((byte) => alphabet[byte % 32]).join("");
-}
-
-/** Reads a small file; undefined when it is not there. */
-export function readSmallFile(path: ByteString): ByteString | undefined {
-  const fd = raw.openat(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW);
-  if (fd === -ENOENT) return undefined;
-  if (fd < 0) throw new SyscallError("openat", -fd, textOfBytes(path));
-  using file = new sys.OwnedFd(fd);
-  const parts: Buffer[] = [];
-  const buffer = Buffer.allocUnsafe(16384);
-  for (let n = sys.read(file.fd, buffer); n > 0; n = sys.read(file.fd, buffer))
-    parts.push(Buffer.from(buffer.subarray(0, n)));
-  return Buffer.concat(parts).toString("latin1");
-}
-
-/** Writes a file that must not exist yet. */
-export function writeNewFile(path: ByteString, content: ByteString, mode: number): void {
-  using file = sys.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
-  sys.writeAll(file.fd, Buffer.from(content, "latin1"));
 }
 
 /** The paths of one home, and the relations its small files hold. */

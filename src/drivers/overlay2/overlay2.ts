@@ -27,7 +27,8 @@ import type { Driver, DriverCapabilities, LayerId, LayerUsage, LayerView, Mounte
 import { isLayerId } from "../layer-id.ts";
 import { LayerUses } from "../layer-uses.ts";
 import { mountView, overlayOptionStrings } from "../mount-view.ts";
-import { Layout, newLinkName, readSmallFile, writeNewFile } from "./layout.ts";
+import { readSmallFile, writeNewFile } from "../small-file.ts";
+import { Layout, newLinkName } from "./layout.ts";
 import { moduleParameters } from "./module-parameters.ts";
 import {
   formatNeeds,

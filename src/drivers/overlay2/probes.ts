@@ -9,18 +9,17 @@ import { AT_FDCWD, O_CREAT, O_WRONLY, RENAME_WHITEOUT, S_IFCHR, S_IFMT } from ".
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { ProbeResult } from "../driver.ts";
+import { nearestDirectory, withTrialDirectory } from "../trial-directory.ts";
 import { candidates, knowsIndex } from "./host.ts";
 import {
   inUserNamespace,
   makeTrialLayers,
-  nearestDirectory,
   reasonOf,
   type Seen,
   seeDType,
   seeMetacopy,
   seeRedirect,
   type TrialLayers,
-  withTrialDirectory,
   withTrialMount,
 } from "./trial.ts";
 

@@ -2,34 +2,13 @@
  * Trials of overlayfs on the file system that will hold the layers. A trial mount is attached nowhere (see fs/overlay-mount.ts),
  * so it needs no mount namespace of its own and a crash leaves no mount; its directories go with it.
  */
-import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { LamellaError } from "../../errors/lamella-error.ts";
-import { parentPath } from "../../fs/durable-file.ts";
 import { withTrialOverlay } from "../../fs/overlay-mount.ts";
-import { removeTree } from "../../fs/remove-tree.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { AT_FDCWD, DT_DIR, O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
-
-/** The nearest directory at or above `path` that exists. */
-export function nearestDirectory(path: ByteString): ByteString {
-  let at = path;
-  while (at !== "/" && sys.statIfExists(AT_FDCWD, at) === undefined) at = parentPath(at);
-  return at;
-}
-
-/** Runs `use` with an empty directory on the file system of `home`, and removes the directory. */
-export function withTrialDirectory<T>(home: ByteString, use: (directory: ByteString) => T): T {
-  const directory = `${nearestDirectory(home)}/.lamella-trial-${randomBytes(6).toString("hex")}`;
-  sys.mkdirat(AT_FDCWD, directory, 0o700);
-  try {
-    return use(directory);
-  } finally {
-    removeTree(directory);
-  }
-}
 
 /** Directories for one trial overlay, with a lower layer (two where there are to be no upper and work) to try things on. */
 export interface TrialLayers {

@@ -1,0 +1,40 @@
+/** Makes vfs drivers. */
+import { LamellaError } from "../../errors/lamella-error.ts";
+import { makeDirectory } from "../../fs/durable-file.ts";
+import { textOfBytes } from "../../lib/bytes.ts";
+import { O_CREAT, O_RDWR } from "../../sys/constants.ts";
+import * as raw from "../../sys/raw.ts";
+import * as sys from "../../sys/syscalls.ts";
+import type { DriverFactory, ProbeResult } from "../driver.ts";
+import { withTrialDirectory } from "../trial-directory.ts";
+import { VfsDriver } from "./vfs.ts";
+
+export const vfsFactory: DriverFactory = {
+  name: "vfs",
+  probe: async (home) => withTrialDirectory(home, (directory) => [writable(directory), reflink(directory)]),
+  open: async (home, options) => {
+    const unknown = Object.keys(options)[0];
+    if (unknown !== undefined)
+      throw new LamellaError("invalid_argument", "DRIVER_OPTION", `vfs: unknown option ${unknown}`, {
+        hint: "vfs has no options",
+      });
+    makeDirectory(home, 0o710);
+    for (const name of ["dir", "layers", "mnt", ".lamella", ".lamella/mounts"]) makeDirectory(`${home}/${name}`, 0o700);
+    return new VfsDriver(home);
+  },
+};
+
+function writable(directory: string): ProbeResult {
+  return { name: "directory", ok: true, reason: `${textOfBytes(directory)} could be made`, required: true };
+}
+
+function reflink(directory: string): ProbeResult {
+  using from = sys.open(`${directory}/from`, O_RDWR | O_CREAT, 0o600);
+  sys.writeAll(from.fd, Buffer.alloc(65536, 1));
+  using to = sys.open(`${directory}/to`, O_RDWR | O_CREAT, 0o600);
+  const r = raw.ficlone(to.fd, from.fd);
+  if (r >= 0) return { name: "reflink", ok: true, reason: "files can share their data (FICLONE)", required: false };
+  const reason = `FICLONE gave errno ${-r}: each layer copies the data of its parent`;
+  const remedy = "put the root on xfs (reflink=1) or btrfs, or use overlay2";
+  return { name: "reflink", ok: false, reason, remedy, required: false };
+}
