@@ -89,16 +89,20 @@ function print(state: FileState, file: string, depth: number, line: string): voi
   console.log(`${"  ".repeat(depth + 1)}${line}`);
 }
 
-/** The text of a failure: the thrown error rather than node:test's wrapper around it. */
+/** The text of a failure: the thrown error rather than node:test's wrapper around it, and what caused that. */
 function explain(error: unknown): string {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
   if (error instanceof Error && "failureType" in error && error.failureType === "testTimeoutFailure") {
     return `gave up after ${timeoutSec} s: the file hangs or needs a longer --timeout`;
   }
-  if (!(cause instanceof Error)) return String(cause);
-  const stack = cause.stack ?? "";
-  // node:test rebuilds errors from another process, at times with a stack that does not hold the message.
-  return stack.includes(cause.message) ? stack : `${cause.message}\n${stack}`;
+  const texts: string[] = [];
+  let cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  for (; cause instanceof Error; cause = cause.cause) {
+    const stack = cause.stack ?? "";
+    // node:test rebuilds errors from another process, at times with a stack that does not hold the message.
+    texts.push(stack.includes(cause.message) ? stack : `${cause.message}\n${stack}`);
+  }
+  if (cause !== undefined) texts.push(String(cause));
+  return texts.join("\ncaused by: ");
 }
 
 interface Report {
