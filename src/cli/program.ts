@@ -2,14 +2,15 @@
  * From arguments to a command. Commander parses; only the command asked for is defined in full, the others are known by
  * name and summary, for `--help` and for "did you mean".
  */
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
-import { LamellaError } from "../errors/lamella-error.ts";
+import type { LamellaError } from "../errors/lamella-error.ts";
 import { Cli } from "./cli.ts";
 import { commandTable } from "./command-table.ts";
 import { ExitRequest } from "./exit-request.ts";
-import { stderr, stdout } from "./output.ts";
 import { addGlobalOptions } from "./global-options.ts";
+import { stderr, stdout } from "./output.ts";
+import { versionOfPackage } from "./package-version.ts";
+import { usageError } from "./usage-error.ts";
 
 /** Runs the command line. Answers the exit status; failures are thrown. */
 export async function main(argv: readonly string[], signal: AbortSignal): Promise<number> {
@@ -35,7 +36,7 @@ export async function main(argv: readonly string[], signal: AbortSignal): Promis
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
       if (error.code === "commander.help") return 2;
-      throw usageError(error.message.replace(/^error: /, ""), name);
+      throw misuse(error.message, name);
     }
     throw error;
   } finally {
@@ -50,7 +51,7 @@ function makeProgram(): Command {
     .version(versionOfPackage(), "-v, --version", "print the version")
     .helpCommand("help [command]", "show help of a command")
     .enablePositionalOptions()
-    .showSuggestionAfterError(false)
+    .configureHelp({ subcommandTerm: (sub) => sub.name() })
     .addHelpText("after", "\n`lamella <command> --help` shows a command's options and an example.")
     .action(() => program.help({ error: true }));
   return prepare(program);
@@ -76,23 +77,12 @@ async function unknownCommand(name: string): Promise<LamellaError> {
   const { nearest } = await import("../lib/nearest.ts");
   const near = nearest(name, [...Object.keys(commandTable), "help"]);
   const hint = near.length > 0 ? `did you mean ${near.join(" or ")}?` : "`lamella --help` lists the commands";
-  return new LamellaError("invalid_argument", "USAGE", `unknown command ${JSON.stringify(name)}`, { hint });
+  return usageError(`unknown command ${JSON.stringify(name)}`, hint);
 }
 
-function usageError(message: string, name: string | undefined): LamellaError {
+/** Commander's complaint, with its "Did you mean" as the hint. */
+function misuse(complaint: string, name: string | undefined): LamellaError {
+  const [, message = complaint, suggestion] = /^(?:error: )?(.*?)(?:\n\((.*)\))?$/s.exec(complaint) ?? [];
   const help = name !== undefined && commandTable[name] !== undefined ? `lamella ${name} --help` : "lamella --help";
-  return new LamellaError("invalid_argument", "USAGE", message, { hint: `\`${help}\` shows the usage` });
-}
-
-/** package.json lies one folder above `src`, which may itself be in `dist`. */
-function versionOfPackage(): string {
-  for (const up of ["../../package.json", "../../../package.json"]) {
-    try {
-      const { version } = JSON.parse(readFileSync(new URL(up, import.meta.url), "utf8")) as { version: string };
-      return version;
-    } catch {
-      // Not here: the other one.
-    }
-  }
-  return "unknown";
+  return usageError(message, suggestion?.replace(/^D/, "d") ?? `\`${help}\` shows the usage`);
 }

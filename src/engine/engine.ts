@@ -22,6 +22,7 @@ import type { ImportSource } from "../store/import-root.ts";
 import type { LoadedImage } from "../store/load.ts";
 import { type ImageListing, Store } from "../store/store.ts";
 import type { CheckReport, ContainerRecord, DiskUsage, GcReport, ImageRecord, RemovedItem } from "../store/types.ts";
+import { engineInfo } from "./info.ts";
 import {
   type ContainerInspection,
   graphDriverOf,
@@ -36,10 +37,12 @@ import type {
   CheckOptions,
   CommitOptions,
   CreateOptions,
+  EngineInfo,
   EngineOptions,
   FileChange,
   GcOptions,
   ImportOptions,
+  InfoOptions,
   ListOptions,
   LoadOptions,
   SaveOptions,
@@ -63,6 +66,11 @@ export class Engine implements AsyncDisposable {
    */
   static async open(options: EngineOptions): Promise<Engine> {
     return new Engine(await Store.open(options));
+  }
+
+  /** What is known of a root, its driver and the host. Makes the root when it is not there. Errors: as {@link Engine.open}. */
+  static async info(options: InfoOptions): Promise<EngineInfo> {
+    return engineInfo(options);
   }
 
   /** Absolute path of the store. */

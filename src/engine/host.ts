@@ -1,5 +1,5 @@
-/** Facts of the host that decide how overlays behave. */
-import { readdirSync, readFileSync } from "node:fs";
+/** Facts of the host that `info` shows beside the driver's own. */
+import { readFileSync } from "node:fs";
 import { machine, release } from "node:os";
 
 /** One line of a uid or gid map: `count` ids from `inside` are those from `outside` of the parent namespace. */
@@ -14,8 +14,6 @@ export interface HostFacts {
   readonly kernel: string;
   /** As `uname -m`. */
   readonly machine: string;
-  /** Parameters of the overlay module, by name; empty when it is not loaded. */
-  readonly overlayParameters: Readonly<Record<string, string>>;
   /** The user namespace this process is in; undefined in the host's own. */
   readonly userNamespace: { readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] } | undefined;
 }
@@ -29,7 +27,6 @@ export function hostFacts(): HostFacts {
   return {
     kernel: release(),
     machine: machine(),
-    overlayParameters: moduleParameters("/sys/module/overlay/parameters"),
     userNamespace: isInitial ? undefined : { uids, gids },
   };
 }
@@ -40,22 +37,4 @@ function idMappings(kind: "uid" | "gid"): IdMapping[] {
     const [inside = 0, outside = 0, count = 0] = line.trim().split(/\s+/).map(Number);
     return { inside, outside, count };
   });
-}
-
-function moduleParameters(directory: string): Record<string, string> {
-  const parameters: Record<string, string> = {};
-  let names: string[];
-  try {
-    names = readdirSync(directory).sort();
-  } catch {
-    return parameters;
-  }
-  for (const name of names) {
-    try {
-      parameters[name] = readFileSync(`${directory}/${name}`, "latin1").trim();
-    } catch {
-      // A parameter only root may read says nothing here.
-    }
-  }
-  return parameters;
 }

@@ -1,13 +1,34 @@
 /** The options and results of the Engine's methods that are not the store's own. */
+import type { ProbeResult } from "../drivers/driver.ts";
 import type { Platform } from "../oci/platform.ts";
 import type { ImportOptions as StoreImportOptions } from "../store/import-root.ts";
 import type { LoadOptions as StoreLoadOptions } from "../store/load.ts";
 import type { SaveOptions as StoreSaveOptions } from "../store/save.ts";
 import type { CommitOptions as StoreCommitOptions, StoreOptions } from "../store/store.ts";
+import type { HostFacts } from "./host.ts";
 
 export type { CheckOptions, GcOptions } from "../store/store.ts";
 
 export type EngineOptions = StoreOptions;
+
+export interface InfoOptions extends Pick<StoreOptions, "root" | "driver" | "driverOptions"> {
+  /** Also put every driver's questions to the host; takes some hundredths of a second. */
+  readonly probes?: boolean | undefined;
+}
+
+/** What is known of a root, its driver, and the host. */
+export interface EngineInfo {
+  /** Absolute path of the store. */
+  readonly root: string;
+  readonly driver: string;
+  /** Ordered pairs, as `docker info` prints them for the driver. */
+  readonly status: readonly (readonly [string, string])[];
+  /** Further ordered pairs: the options of overlay mounts, the parameters of the kernel module. */
+  readonly details: readonly (readonly [string, string])[];
+  readonly host: HostFacts;
+  /** Every driver's probes, by its name, when they were asked for. */
+  readonly probes: Readonly<Record<string, readonly ProbeResult[]>> | undefined;
+}
 
 export interface ImportOptions extends Omit<StoreImportOptions, "tags" | "platform"> {
   /** A root directory, the path of a tar, or the bytes of one. */

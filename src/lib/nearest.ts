@@ -2,11 +2,11 @@
 
 /**
  * At most `limit` of `candidates` near `word`, the nearest first: those that a few edits (insertions, deletions,
- * substitutions, swaps of neighbours; one for every three characters) turn into it, or that start with it.
+ * substitutions, swaps of neighbours; one for every three characters begun) turn into it, or that start with it.
  */
 export function nearest(word: string, candidates: Iterable<string>, limit = 3): string[] {
   const scored: { readonly candidate: string; readonly score: number }[] = [];
-  const most = Math.max(1, Math.floor(word.length / 3));
+  const most = Math.max(1, Math.ceil(word.length / 3));
   for (const candidate of new Set(candidates)) {
     const score = candidate.startsWith(word) && word.length > 1 ? 0.5 : editDistance(word, candidate);
     if (score <= most) scored.push({ candidate, score });
