@@ -14,6 +14,7 @@ import * as sys from "../sys/syscalls.ts";
 const ENOENT = 2;
 const EACCES = 13;
 const EBUSY = 16;
+const EEXIST = 17;
 const EISDIR = 21;
 const EPERM = 1;
 const ENOTEMPTY = 39;
@@ -30,6 +31,11 @@ export interface RemoveTreeOptions {
 /** Removes `path`, whatever it is. True when nothing of it is left. Errors: EBUSY for a mount point inside, and others. */
 export function removeTree(path: ByteString, options: RemoveTreeOptions = {}): boolean {
   return new Remover(options).remove(AT_FDCWD, path, path, DT_UNKNOWN);
+}
+
+/** Like {@link removeTree}, for the name `name` in an open directory. */
+export function removeTreeAt(dirfd: number, name: ByteString, options: RemoveTreeOptions = {}): boolean {
+  return new Remover(options).remove(dirfd, name, name, DT_UNKNOWN);
 }
 
 class Remover {
@@ -56,7 +62,7 @@ class Remover {
         throw new LamellaError("failed_precondition", "EBUSY", `${textOfBytes(shown)} is a mount point`, {
           hint: "unmount it, also in other mount namespaces, and try again",
         });
-      if (r !== -ENOTEMPTY && r !== -17) throw failed("unlinkat", r, shown);
+      if (r !== -ENOTEMPTY && r !== -EEXIST) throw failed("unlinkat", r, shown);
       if (attempt >= 3) throw failed("unlinkat", r, shown);
       if (!this.#empty(dirfd, name, shown)) return false;
     }

@@ -1,18 +1,15 @@
-/** Whole trees copied, removed and measured in worker threads. */
+/** Whole trees copied, removed and measured, large ones in worker threads. */
 import type { ByteString } from "../lib/bytes.ts";
 import type { CopiedTree } from "./copy-tree.ts";
+import { diskUsage } from "./disk-usage.ts";
 import { measureTree, type TreeUsage } from "./tree-usage.ts";
 import { WorkerPool, workerUrl } from "./worker-pool.ts";
 
 export type TreeJob =
   | { readonly kind: "copy"; readonly source: ByteString; readonly target: ByteString }
-  | { readonly kind: "remove"; readonly path: ByteString }
-  | { readonly kind: "measure"; readonly path: ByteString };
+  | { readonly kind: "remove"; readonly path: ByteString };
 
-export type TreeResult =
-  | { readonly kind: "copy"; readonly copied: CopiedTree }
-  | { readonly kind: "remove" }
-  | { readonly kind: "measure"; readonly usage: TreeUsage };
+export type TreeResult = { readonly kind: "copy"; readonly copied: CopiedTree } | { readonly kind: "remove" };
 
 let shared: WorkerPool<TreeJob, TreeResult> | undefined;
 function run(job: TreeJob, signal?: AbortSignal): Promise<TreeResult> {
@@ -47,6 +44,5 @@ export async function treeUsage(path: ByteString): Promise<TreeUsage> {
   } catch (error) {
     if (error !== ENOUGH) throw error;
   }
-  const result = await run({ kind: "measure", path });
-  return (result as Extract<TreeResult, { kind: "measure" }>).usage;
+  return diskUsage(path, { oneFileSystem: true });
 }

@@ -2,7 +2,6 @@
 import { copyTree } from "./copy-tree.ts";
 import { removeTree } from "./remove-tree.ts";
 import type { TreeJob, TreeResult } from "./tree-jobs.ts";
-import { measureTree } from "./tree-usage.ts";
 import { serveJobs } from "./worker-pool.ts";
 
 serveJobs<TreeJob, TreeResult>((job, context) => {
@@ -13,8 +12,6 @@ serveJobs<TreeJob, TreeResult>((job, context) => {
     case "remove":
       removeTree(job.path, { checkpoint });
       return { kind: "remove" };
-    case "measure":
-      return { kind: "measure", usage: measureTree(job.path, checkpoint) };
     default:
       return job satisfies never;
   }
