@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { type TarEntry, type TarEntryType, type TarHeader, TarReader, TarWriter } from "./index.ts";
 
 const writer = new TarWriter();
+const value = Buffer.from("\x01\0\0\x02=\n\xff", "latin1");
 const base: TarHeader = { name: "f", type: "file", mode: 0o644, uid: 0, gid: 0, mtimeSec: 0 };
 
 function decode(...parts: Uint8Array[]): TarEntry {
@@ -24,6 +26,12 @@ function recordsOf(blocks: Buffer): string[] {
     .toString("latin1", 512, 512 + size)
     .split("\n")
     .slice(0, -1);
+}
+
+/** What a record's length must be: the one that counts itself. */
+function recordLength(key: string, value: string): number {
+  const rest = ` ${key}=${value}\n`.length;
+  return [1, 2, 3, 4].map((digits) => rest + digits).find((n) => String(n).length + rest === n) as number;
 }
 
 describe("TarWriter", () => {
@@ -51,6 +59,7 @@ describe("TarWriter", () => {
     });
     fc.assert(
       fc.property(header, ({ device, ...fields }) => {
+        fc.pre(fields.type === "directory" || !fields.name.endsWith("/"));
         const isDevice = fields.type === "char" || fields.type === "block";
         const [devMajor, devMinor] = isDevice ? device : [0, 0];
         const blocks = writer.header({ ...fields, devMajor, devMinor });
@@ -97,30 +106,62 @@ describe("TarWriter", () => {
     assert.equal(block.toString("latin1"), expected.toString("latin1"));
   });
 
-  test("names: ustar prefix where it fits, else a PAX path", () => {
+  test("names: in a ustar prefix where they fit, else in a PAX path", () => {
     const dir = "d".repeat(99);
-    const cases: [string, boolean][] = [
-      ["n".repeat(100), false],
-      ["n".repeat(101), true],
-      [`${dir}/${"n".repeat(100)}`, false],
-      [`${dir}/${"n".repeat(101)}`, true],
-      [`${"p".repeat(155)}/${"n".repeat(100)}`, false],
-      [`${"p".repeat(156)}/${"n".repeat(99)}`, true],
-      [`${dir}/\xe9`, true],
-      ["caf\xc3\xa9", true],
-    ];
-    for (const [name, needsPax] of cases) {
+    for (const [name, needsPax, inHeader] of [
+      ["n".repeat(100), false, "n".repeat(100)],
+      ["n".repeat(101), true, "n".repeat(100)],
+      [`${dir}/${"n".repeat(100)}`, false, "n".repeat(100)],
+      [`${dir}/${"n".repeat(101)}`, true, dir],
+      [`${"p".repeat(155)}/${"n".repeat(100)}`, false, "n".repeat(100)],
+      [`${"p".repeat(156)}/${"n".repeat(99)}`, true, "p".repeat(100)],
+      [`${"d".repeat(98)}//${"n".repeat(200)}`, true, "d".repeat(98)],
+      ["caf\xc3\xa9", true, "caf"],
+      [`${"d".repeat(50)}/\xe9/${"n".repeat(60)}`, true, `${"d".repeat(50)}//${"n".repeat(48)}`],
+    ] as const) {
       const blocks = writer.header({ ...base, name });
-      assert.equal(recordsOf(blocks).length, needsPax ? 1 : 0, name);
+      assert.deepEqual(recordsOf(blocks), needsPax ? [`${recordLength("path", name)} path=${name}`] : []);
+      assert.equal(
+        blocks
+          .toString("latin1", blocks.length - 512)
+          .slice(0, 100)
+          .replace(/\0+$/, ""),
+        inHeader,
+      );
       assert.equal(decode(blocks).name, name);
     }
-    // What needs a PAX header anyway names the entry there, whole.
+    // Once there is a PAX header, it has the name whole.
     const long = `${dir}/${"n".repeat(50)}`;
     const records = recordsOf(writer.header({ ...base, name: long, mtimeNsec: 1 }));
-    assert.deepEqual(records, [
-      "32 mtime=0.000000001".replace("32", "21"),
-      `${`160 path=${long}\n`.length} path=${long}`,
-    ]);
+    assert.deepEqual(records, ["21 mtime=0.000000001", `${recordLength("path", long)} path=${long}`]);
+  });
+
+  test("the bytes are those of Go's archive/tar in its PAX format, which Docker writes", () => {
+    const headers: Partial<TarHeader>[] = [
+      { name: "plain", size: 5, uid: 1000, gid: 100, mode: 0o4755, mtimeSec: 1_700_000_000 },
+      { name: "dir/", type: "directory", mtimeSec: 1, mtimeNsec: 20 },
+      { name: `${"d".repeat(60)}/${"e".repeat(60)}/`, type: "directory" },
+      { name: `//a/../${"n".repeat(150)}`, uid: 5_000_000_000, gid: 2_097_152 },
+      { name: "caf\xc3\xa9/\xff", size: 8 * 1024 ** 3, mtimeSec: -1, mtimeNsec: 500_000_000 },
+      { name: "link", type: "symlink", linkName: `../${"t".repeat(120)}` },
+      { name: "hard", type: "hardlink", linkName: "plain" },
+      { name: "null", type: "char", devMajor: 1, devMinor: 3, mode: 0o666 },
+      { name: "disk", type: "block", devMajor: 259, devMinor: 1_048_575, xattrs: new Map([["user.z", value]]) },
+      { name: "pipe", type: "fifo", mtimeSec: 2 ** 33 },
+      {
+        name: "x",
+        xattrs: new Map([
+          ["security.capability", value],
+          ["user.50%", Buffer.alloc(0)],
+        ]),
+      },
+    ];
+    const bytes = Buffer.concat(headers.map((fields) => writer.header({ ...base, ...fields })));
+    // Recorded from go1.19: tar.Header with these fields, Format: tar.FormatPAX, xattrs as PAXRecords.
+    assert.equal(
+      createHash("sha256").update(bytes).digest("hex"),
+      "4681a154ab607a114c9386760b81d94b6bf0bc0e9a77d857e64d07fee4a4c152",
+    );
   });
 
   test("a directory's name ends with a slash, once", () => {
@@ -146,6 +187,9 @@ describe("TarWriter", () => {
   test("what tar cannot say is refused by name", () => {
     const bad: Partial<TarHeader>[] = [
       { name: "a\0b" },
+      { name: "" },
+      { name: "a/" },
+      { name: "a/", type: "symlink" },
       { name: "\u{1f600}" },
       { linkName: "a\0b" },
       { type: "unknown" },

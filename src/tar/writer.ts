@@ -4,9 +4,10 @@
  *
  * The form is canonical: a header's bytes depend on its fields alone, and everything that could vary (owner names, access
  * and change times, record order, the numbers in the names of PAX headers) is fixed. A plain ustar header is written where
- * the fields fit one, else a PAX header goes before it. docs/formats/tar.md has the rules; they are those of Go's
- * archive/tar, so that Docker and Lamella write the same bytes for the same entry.
+ * the fields fit one, else a PAX header goes before it. docs/formats/tar.md has the rules; they give the bytes that Go's
+ * archive/tar gives in its PAX format, which is what Docker writes.
  */
+import { posix } from "node:path";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { type ByteString, compareBytes } from "../lib/bytes.ts";
 import { shownName, type TarEntryType, type TarHeader } from "./entry.ts";
@@ -33,13 +34,16 @@ const maxOctal11 = 0o77777777777;
 export class TarWriter {
   /**
    * The header blocks of one entry: a ustar header, preceded by a PAX header where needed. A directory's name gets its
-   * final `/`. Throws `invalid_argument` for what tar cannot say: an unknown type, a NUL in a name, a sparse map.
+   * final `/`. Throws `invalid_argument` for what tar cannot say: an unknown type, a NUL in a name, a final slash on what is no
+   * directory (some tars would make it one), a sparse map.
    */
   header(entry: TarHeader): Buffer {
     const flag = entry.type === "unknown" ? undefined : flagsByType[entry.type];
     if (flag === undefined) throw unwritable(entry, `the type ${entry.type} has no place in a tar`);
     if (entry.sparse !== undefined) throw unwritable(entry, "a sparse file must be expanded first");
     const name = entry.type === "directory" && !entry.name.endsWith("/") ? `${entry.name}/` : entry.name;
+    if (name === "" || (name.endsWith("/") && entry.type !== "directory"))
+      throw unwritable(entry, `that name is not a ${entry.type}'s`);
     const linkName = entry.linkName ?? "";
     const size = entry.size ?? 0;
     const mtimeNsec = entry.mtimeNsec ?? 0;
@@ -55,8 +59,8 @@ export class TarWriter {
     if (mtimeNsec !== 0 || !isOctal(entry.mtimeSec, maxOctal11))
       records.push(["mtime", formatPaxTime(entry.mtimeSec, mtimeNsec)]);
     if (entry.xattrs !== undefined) addXattrs(entry, records);
-    if (!fitsName && (split === undefined || records.length > 0)) records.push(["path", name]);
 
+    if (!fitsName && (split === undefined || records.length > 0)) records.push(["path", name]);
     if (records.length === 0) {
       const block = Buffer.allocUnsafe(blockBytes);
       writeUstar(block, entry, { flag, name: split?.name ?? name, prefix: split?.prefix ?? "", linkName });
@@ -136,12 +140,11 @@ function addXattrs(entry: TarHeader, records: [ByteString, ByteString][]): void 
   }
 }
 
-/** `dir/PaxHeaders.0/file`, as tars without PAX will name it: ASCII, at most 100 bytes. */
+/** `dir/PaxHeaders.0/file`, normalised, as tars without PAX will name it: ASCII, at most 100 bytes. */
 function paxHeaderName(name: ByteString): ByteString {
-  const bare = name.replace(/\/+$/, "");
-  const slash = bare.lastIndexOf("/");
-  const header = `${bare.slice(0, slash + 1)}PaxHeaders.0/${bare.slice(slash + 1)}`;
-  return header
+  const slash = name.lastIndexOf("/") + 1;
+  return posix
+    .join(name.slice(0, slash), "PaxHeaders.0", name.slice(slash))
     .replace(/[^\x00-\x7f]/g, "")
     .slice(0, 100)
     .replace(/\/+$/, "");
