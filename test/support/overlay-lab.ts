@@ -50,6 +50,7 @@ export class OverlayLab implements Disposable {
   #count = 0;
   #mounted = false;
   upper = "";
+  #work = "";
 
   constructor(options: LabOptions = {}) {
     this.#options = options;
@@ -81,13 +82,26 @@ export class OverlayLab implements Disposable {
   mount(): void {
     this.unmount();
     this.upper = this.#newDirectory("upper");
-    const work = this.#newDirectory("work");
+    this.#work = this.#newDirectory("work");
+    this.#mountUpper();
+  }
+
+  /**
+   * Mounts the present upper anew. In a user namespace the kernel shows the names of a copied-up inode under different inode
+   * numbers until it forgets them, because it cannot record where the copy came from.
+   */
+  remount(): void {
+    this.unmount();
+    this.#mountUpper();
+  }
+
+  #mountUpper(): void {
     mkdirSync(this.merged, { recursive: true });
     const { redirectDir, metacopy, userxattr } = this.#options;
     const own = userxattr
       ? "userxattr"
       : `redirect_dir=${redirectDir ? "on" : "off"},metacopy=${metacopy ? "on" : "off"}`;
-    const options = `index=off,${own},lowerdir=${this.layers.join(":")},upperdir=${this.upper},workdir=${work}`;
+    const options = `index=off,${own},lowerdir=${this.layers.join(":")},upperdir=${this.upper},workdir=${this.#work}`;
     sys.mount("overlay", this.merged, "overlay", 0, options);
     this.#mounted = true;
   }

@@ -31,25 +31,29 @@ const names = ["a", "b", "c", "d"];
 
 /** Paths of one to three names. */
 const path = fc.array(fc.constantFrom(...names), { minLength: 1, maxLength: 3 }).map((parts) => parts.join("/"));
-const text = fc.constantFrom("", "x", "xy", "yx", "longer content\n", "z".repeat(5000));
+const text = fc.constantFrom("", "x", "xy", "yx", "longer content\n", "5000 bytes");
+
+/** A record that prints as a plain object. */
+const record = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> =>
+  fc.record(model, { noNullPrototype: true }) as fc.Arbitrary<T>;
 
 /** One operation. Directories, moves and removals come often, since they are what overlays make hard. */
 export const operation: fc.Arbitrary<Operation> = fc.oneof(
   {
     weight: 4,
-    arbitrary: fc.record({ op: fc.constant("mkdir" as const), path, mode: fc.constantFrom(0o755, 0o700, 0o1777) }),
+    arbitrary: record({ op: fc.constant("mkdir" as const), path, mode: fc.constantFrom(0o755, 0o700, 0o1777) }),
   },
-  { weight: 5, arbitrary: fc.record({ op: fc.constant("write" as const), path, text }) },
-  { weight: 2, arbitrary: fc.record({ op: fc.constant("append" as const), path, text }) },
+  { weight: 5, arbitrary: record({ op: fc.constant("write" as const), path, text }) },
+  { weight: 2, arbitrary: record({ op: fc.constant("append" as const), path, text }) },
   {
     weight: 1,
-    arbitrary: fc.record({ op: fc.constant("truncate" as const), path, size: fc.constantFrom(0, 1, 3, 9000) }),
+    arbitrary: record({ op: fc.constant("truncate" as const), path, size: fc.constantFrom(0, 1, 3, 9000) }),
   },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant("disguise" as const), path }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant("open" as const), path }) },
+  { weight: 1, arbitrary: record({ op: fc.constant("disguise" as const), path }) },
+  { weight: 1, arbitrary: record({ op: fc.constant("open" as const), path }) },
   {
     weight: 2,
-    arbitrary: fc.record({
+    arbitrary: record({
       op: fc.constant("chmod" as const),
       path,
       mode: fc.constantFrom(0o644, 0o600, 0o4755, 0o755),
@@ -57,7 +61,7 @@ export const operation: fc.Arbitrary<Operation> = fc.oneof(
   },
   {
     weight: 2,
-    arbitrary: fc.record({
+    arbitrary: record({
       op: fc.constant("chown" as const),
       path,
       uid: fc.constantFrom(0, 7, 1000),
@@ -66,7 +70,7 @@ export const operation: fc.Arbitrary<Operation> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc.record({
+    arbitrary: record({
       op: fc.constant("touch" as const),
       path,
       sec: fc.constantFrom(0, -5, 1000000000),
@@ -75,7 +79,7 @@ export const operation: fc.Arbitrary<Operation> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc.record({
+    arbitrary: record({
       op: fc.constant("setxattr" as const),
       path,
       name: fc.constantFrom("user.one", "trusted.two", "user.three"),
@@ -84,17 +88,17 @@ export const operation: fc.Arbitrary<Operation> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc.record({
+    arbitrary: record({
       op: fc.constant("removexattr" as const),
       path,
       name: fc.constantFrom("user.one", "trusted.two"),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant("acl" as const), path, uid: fc.constantFrom(0, 12) }) },
-  { weight: 3, arbitrary: fc.record({ op: fc.constant("link" as const), path, to: path }) },
+  { weight: 1, arbitrary: record({ op: fc.constant("acl" as const), path, uid: fc.constantFrom(0, 12) }) },
+  { weight: 3, arbitrary: record({ op: fc.constant("link" as const), path, to: path }) },
   {
     weight: 1,
-    arbitrary: fc.record({
+    arbitrary: record({
       op: fc.constant("symlink" as const),
       path,
       target: fc.constantFrom("a", "/b/c", "../../.."),
@@ -102,15 +106,15 @@ export const operation: fc.Arbitrary<Operation> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc.record({
+    arbitrary: record({
       op: fc.constant("mknod" as const),
       path,
       type: fc.constantFrom("fifo" as const, "device" as const),
     }),
   },
-  { weight: 6, arbitrary: fc.record({ op: fc.constant("rename" as const), path, to: path }) },
-  { weight: 2, arbitrary: fc.record({ op: fc.constant("exchange" as const), path, to: path }) },
-  { weight: 4, arbitrary: fc.record({ op: fc.constant("remove" as const), path }) },
+  { weight: 6, arbitrary: record({ op: fc.constant("rename" as const), path, to: path }) },
+  { weight: 2, arbitrary: record({ op: fc.constant("exchange" as const), path, to: path }) },
+  { weight: 4, arbitrary: record({ op: fc.constant("remove" as const), path }) },
 );
 
 /** Carries one operation out beneath the open directory `root`. */
@@ -210,8 +214,9 @@ function withFile(root: number, path: string, flags: number, use: (fd: number) =
   raw.close(fd);
 }
 
+/** The bytes of a text of the pool; `5000 bytes` stands for that many, so that a sequence stays readable. */
 function bytes(value: string): Buffer {
-  return Buffer.from(value, "latin1");
+  return value === "5000 bytes" ? Buffer.alloc(5000, "z") : Buffer.from(value, "latin1");
 }
 
 /** An ACL with one named user, as the kernel stores it (include/uapi/linux/posix_acl_xattr.h). */

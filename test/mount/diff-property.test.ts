@@ -1,0 +1,171 @@
+/**
+ * The central property: whatever is done in an overlay mount, *native diff ≡ naive diff ≡ what was done*.
+ *
+ * Random operations change one to five layers of a real mount, under every combination of redirect_dir and metacopy as root
+ * and with userxattr in a user namespace. After each layer the native diff of the upper, as a layer tar, is applied in two
+ * ways: carried out on a plain copy of the parent, and as an overlay directory on top of the parent's. The naive diff of the
+ * two trees is applied likewise. All results must be the tree that the mount shows. A failing sequence shrinks and prints
+ * itself.
+ *
+ * Hard links are compared among the names of the stream: a name that the layer does not touch stays linked to what it was
+ * linked to below, which no overlay and no layer can change.
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import fc from "fast-check";
+import { LayerApplier } from "../../src/diff/apply-applier.ts";
+import type { Change } from "../../src/diff/change.ts";
+import { writeLayerTar } from "../../src/diff/layer-tar.ts";
+import type { ApplyTarget } from "../../src/diff/source.ts";
+import { frameBytes } from "../../src/diff/tar-record-format.ts";
+import { TreesDiffer } from "../../src/diff/trees-differ.ts";
+import { UpperDiffer } from "../../src/diff/upper-differ.ts";
+import { LayerStack } from "../../src/overlayfs/layer-stack.ts";
+import * as C from "../../src/sys/constants.ts";
+import * as sys from "../../src/sys/syscalls.ts";
+import { inUserNamespace, type LabOptions, OverlayLab, privateMounts } from "../support/overlay-lab.ts";
+import { type Operation, operation, perform } from "../support/random-operations.ts";
+import { differences, snapshot } from "../support/tree-snapshot.ts";
+
+/** Sequences a combination of options; all combinations together are thousands of layers. */
+const RUNS = 500;
+
+interface Tar {
+  readonly bytes: Buffer;
+  /** Paths of the objects in it that are not directories. */
+  readonly objects: readonly string[];
+}
+
+function tarOf(changes: Iterable<Change>): Tar {
+  const chunks: Buffer[] = [];
+  const objects: string[] = [];
+  const noted = function* (): Generator<Change> {
+    for (const change of changes) {
+      if (change.kind === "added" || change.kind === "modified") objects.push(change.path);
+      yield change;
+    }
+  };
+  const keep = (bytes: Uint8Array): void => void chunks.push(Buffer.from(bytes));
+  writeLayerTar(noted(), { raw: keep, file: () => undefined, data: keep });
+  return { bytes: Buffer.concat(chunks), objects };
+}
+
+const frame = Buffer.alloc(frameBytes);
+
+function apply(target: ApplyTarget, tar: Tar, spillDir: string): void {
+  using applier = new LayerApplier({
+    target,
+    spillDir,
+    record: { begin: () => frame, finish: () => undefined },
+    openLower: () => LayerStack.open(target.lowers, target.prefix),
+  });
+  applier.push(tar.bytes);
+  applier.end();
+}
+
+function doAll(root: string, operations: readonly Operation[]): void {
+  using at = sys.open(root, C.O_RDONLY | C.O_DIRECTORY);
+  for (const one of operations) perform(at.fd, one);
+}
+
+/** Runs one sequence; throws with what differs. */
+function check(layers: readonly (readonly Operation[])[], options: LabOptions): void {
+  using lab = new OverlayLab(options);
+  lab.base(":");
+  const directory = (name: string): string => {
+    const path = join(lab.directory, name);
+    mkdirSync(path, { recursive: true });
+    return path;
+  };
+  // Three copies of the tree so far: by native diffs carried out, by naive diffs carried out, by native diffs as overlay layers.
+  const native = directory("native");
+  const naive = directory("naive");
+  const before = directory("before");
+  const spill = join(lab.directory, "spill");
+  const applied: string[] = [directory("applied-base")];
+  const { prefix } = lab;
+  const inPlace = (root: string): ApplyTarget => ({ whiteouts: "remove", root, lowers: [], prefix });
+  for (const [index, operations] of layers.entries()) {
+    lab.mount();
+    doAll(lab.merged, operations);
+    lab.remount();
+    const done = snapshot(lab.merged);
+
+    const nativeTar = tarOf(new UpperDiffer({ kind: "upper", upper: lab.upper, lowers: lab.layers, prefix }).changes());
+    const naiveTar = tarOf(
+      new TreesDiffer({ kind: "trees", parent: before, tree: lab.merged }, { threads: 1 }).changes(),
+    );
+    apply(inPlace(native), nativeTar, spill);
+    assert.deepEqual(
+      differences(done, snapshot(native), nativeTar.objects),
+      [],
+      `layer ${index}: native diff, carried out`,
+    );
+    apply(inPlace(naive), naiveTar, spill);
+    assert.deepEqual(
+      differences(done, snapshot(naive), naiveTar.objects),
+      [],
+      `layer ${index}: naive diff, carried out`,
+    );
+
+    const layer = directory(`applied${index}`);
+    apply({ whiteouts: "overlay", root: layer, lowers: applied, prefix }, nativeTar, spill);
+    applied.unshift(layer);
+    lab.unmount();
+    const shown = options.userxattr ? "userxattr" : "redirect_dir=on,metacopy=on";
+    sys.mount("overlay", lab.merged, "overlay", C.MS_RDONLY, `index=off,${shown},lowerdir=${applied.join(":")}`);
+    try {
+      assert.deepEqual(
+        differences(done, snapshot(lab.merged), nativeTar.objects),
+        [],
+        `layer ${index}: native diff, as a layer`,
+      );
+    } finally {
+      sys.umount2(lab.merged, C.MNT_DETACH);
+    }
+    // The naive diff compares with the parent's tree, which is the tree just checked.
+    apply(inPlace(before), nativeTar, spill);
+    lab.layers.unshift(lab.upper);
+  }
+}
+
+const sequence = fc.array(fc.array(operation, { minLength: 1, maxLength: 14 }), { minLength: 1, maxLength: 5 });
+
+function property(name: string, options: LabOptions): void {
+  test(name, (t) => {
+    const ready = privateMounts();
+    if (ready !== true) return t.skip(ready);
+    fc.assert(
+      fc.property(sequence, (layers) => check(layers, options)),
+      { numRuns: RUNS, verbose: 1 },
+    );
+  });
+}
+
+if (process.getuid?.() === 0 && !inUserNamespace()) {
+  for (const redirectDir of [false, true]) {
+    for (const metacopy of redirectDir ? [false, true] : [false]) {
+      property(`native ≡ naive ≡ done: redirect_dir=${redirectDir}, metacopy=${metacopy}`, { redirectDir, metacopy });
+    }
+  }
+  test("the same in a user namespace with userxattr", (t) => {
+    const self = fileURLToPath(import.meta.url);
+    const register = fileURLToPath(new URL("../register.mjs", import.meta.url));
+    try {
+      execFileSync("unshare", ["--user", "--map-root-user", "--mount", "true"], { stdio: "ignore" });
+    } catch {
+      return t.skip("user namespaces are not available");
+    }
+    const env = { ...process.env, NODE_TEST_CONTEXT: undefined };
+    execFileSync("unshare", ["--user", "--map-root-user", "--mount", process.execPath, "--import", register, self], {
+      env,
+      stdio: ["ignore", "inherit", "inherit"],
+    });
+  });
+} else {
+  property("native ≡ naive ≡ done: userxattr", { userxattr: true });
+}
