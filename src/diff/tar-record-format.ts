@@ -25,12 +25,13 @@ export const trailerBytes = 24;
 
 /** What a frame holds. */
 export const frameKind = { operations: 1, moves: 2, marks: 3 } as const;
+export type FrameKind = (typeof frameKind)[keyof typeof frameKind];
 
 /** Bytes of operations in one frame, at most; a path of the longest kind fits several times. */
 export const frameBytes = 256 * 1024;
 
 /** The digest so far is noted each time this many bytes of the tar have passed. */
-export const markIntervalBytes = 1024 * 1024;
+export const markIntervalBytes = 128 * 1024;
 /** Bytes of a noted digest. */
 export const markBytes = 8;
 
@@ -272,12 +273,10 @@ export function encodeMoves(moves: readonly Move[]): Buffer {
   return bytes;
 }
 
-/** The table as a map from payload to spill. */
-export function decodeMoves(bytes: Buffer): Map<number, number> {
+/** Adds a table to a map from payload to spill. */
+export function decodeMoves(bytes: Buffer, moves: Map<number, number>): void {
   if (bytes.length % 8 !== 0) throw damagedRecord("a table of moves that is cut short");
-  const moves = new Map<number, number>();
   for (let at = 0; at < bytes.length; at += 8) moves.set(bytes.readUInt32LE(at), bytes.readUInt32LE(at + 4));
-  return moves;
 }
 
 /** The error for a record that cannot have been written by a {@link TarRecordEncoder}. */

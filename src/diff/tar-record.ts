@@ -11,22 +11,24 @@ import type { ByteString } from "../lib/bytes.ts";
 import * as C from "../sys/constants.ts";
 import * as sys from "../sys/syscalls.ts";
 import {
-  encodeMoves,
+  type FrameKind,
   type FrameSink,
   frameBytes,
   frameHeaderBytes,
   frameKind,
-  type Move,
   recordMagic,
   TarRecordEncoder,
   trailerBytes,
   trailerMagic,
 } from "./tar-record-format.ts";
 
+export { type ReadLayerTarOptions, readLayerTar } from "./tar-record-read.ts";
+
 /** Writes a record's frames to its file. Disposing without `close` leaves an incomplete record. */
 export class TarRecordFile implements Disposable {
   readonly #file: sys.OwnedFd;
   #offset = 0;
+  #tables: number | undefined;
 
   /** Creates or empties the file at `path`. */
   constructor(path: ByteString) {
@@ -34,28 +36,9 @@ export class TarRecordFile implements Disposable {
     this.#write(recordMagic);
   }
 
-  /** Appends one frame of operations, compressed. */
-  operations(bytes: Uint8Array): void {
-    this.#frame(frameKind.operations, bytes);
-  }
-
-  /** Appends tables and trailer and closes the file. `marks` are the digests noted on the way, end to end. */
-  close(end: { readonly tarSizeBytes: number; readonly moves?: readonly Move[]; readonly marks?: Uint8Array }): void {
-    const trailer = Buffer.alloc(trailerBytes);
-    trailer.writeBigUInt64LE(BigInt(this.#offset), 0);
-    trailer.writeBigUInt64LE(BigInt(end.tarSizeBytes), 8);
-    trailerMagic.copy(trailer, 16);
-    if (end.moves !== undefined && end.moves.length > 0) this.#frame(frameKind.moves, encodeMoves(end.moves));
-    if (end.marks !== undefined && end.marks.length > 0) this.#frame(frameKind.marks, end.marks);
-    this.#write(trailer);
-    this[Symbol.dispose]();
-  }
-
-  [Symbol.dispose](): void {
-    this.#file[Symbol.dispose]();
-  }
-
-  #frame(kind: number, bytes: Uint8Array): void {
+  /** Appends one frame, compressed where that helps. All operations come before all tables. */
+  frame(kind: FrameKind, bytes: Uint8Array): void {
+    if (kind !== frameKind.operations) this.#tables ??= this.#offset;
     const packed = deflateRawSync(bytes, { level: 1 });
     const isPacked = packed.length < bytes.length;
     const stored = isPacked ? packed : bytes;
@@ -66,6 +49,20 @@ export class TarRecordFile implements Disposable {
     header.writeUInt32LE(bytes.length, 8);
     this.#write(header);
     this.#write(stored);
+  }
+
+  /** Appends the trailer and closes the file. */
+  close(tarSizeBytes: number): void {
+    const trailer = Buffer.alloc(trailerBytes);
+    trailer.writeBigUInt64LE(BigInt(this.#tables ?? this.#offset), 0);
+    trailer.writeBigUInt64LE(BigInt(tarSizeBytes), 8);
+    trailerMagic.copy(trailer, 16);
+    this.#write(trailer);
+    this[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    this.#file[Symbol.dispose]();
   }
 
   #write(bytes: Uint8Array): void {
@@ -86,7 +83,7 @@ export class TarRecordWriter implements Disposable {
     const frame = Buffer.allocUnsafeSlow(frameBytes);
     const sink: FrameSink = {
       begin: () => frame,
-      finish: (length) => file.operations(frame.subarray(0, length)),
+      finish: (length) => file.frame(frameKind.operations, frame.subarray(0, length)),
     };
     this.#file = file;
     this.#encoder = new TarRecordEncoder(sink);
@@ -107,7 +104,7 @@ export class TarRecordWriter implements Disposable {
   /** Completes the record. */
   close(): void {
     this.#encoder.end();
-    this.#file.close({ tarSizeBytes: this.#tarSizeBytes });
+    this.#file.close(this.#tarSizeBytes);
   }
 
   /** Closes the file; without `close` before, the record is incomplete. */
