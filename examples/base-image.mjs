@@ -3,7 +3,7 @@
  * load, found by reading their ELF headers. Nothing is downloaded. Works on glibc and musl systems, with separate tools
  * or one multi-call binary (busybox and the like), merged /usr or not.
  *
- * By itself:  node examples/base-image.mjs DIRECTORY
+ * By itself:  node examples/base-image.mjs DIRECTORY [ENTRIES]
  */
 import {
   chmodSync,
@@ -372,12 +372,14 @@ function readable(read) {
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(realpathSync(process.argv[1])).href) {
-  const root = process.argv[2];
+  const [root, most] = process.argv.slice(2);
   if (root === undefined) {
-    console.error("usage: node examples/base-image.mjs DIRECTORY");
+    console.error("usage: node examples/base-image.mjs DIRECTORY [ENTRIES]");
     process.exit(2);
   }
-  const { entries, bytes, tools, libraries } = makeBaseImage({ root });
+  const { entries, bytes, tools, libraries } = makeBaseImage(
+    most === undefined ? { root } : { root, entries: Number(most) },
+  );
   console.log(
     `${root}: ${entries} entries, ${(bytes / 1e6).toFixed(1)} MB, ${tools.length} tools, ${libraries.length} libraries`,
   );

@@ -4,6 +4,7 @@ export type { HostFacts, IdMapping } from "./engine/host.ts";
 export type { ContainerInspection, GraphDriverData, HistoryItem, ImageInspection } from "./engine/inspection.ts";
 export type { FileEntry, FileType } from "./engine/look-into.ts";
 export type * from "./engine/options.ts";
+export type { RunOptions, RunResult } from "./engine/run.ts";
 export { type ErrorKind, errorKinds, isLamellaError, LamellaError } from "./errors/lamella-error.ts";
 export { SyscallError } from "./errors/syscall-error.ts";
 export type { LoadedImage } from "./store/load.ts";

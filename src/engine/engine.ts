@@ -12,8 +12,10 @@
  * may be called at the same time, and several processes may have an engine on one root.
  */
 import { statSync } from "node:fs";
+import { join } from "node:path";
+import { StepThreads } from "../build/step-threads.ts";
 import { listChanges } from "../diff/export-layer.ts";
-import type { Driver, LayerId } from "../drivers/driver.ts";
+import type { Driver, LayerId, LayerView } from "../drivers/driver.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
 import { textOfBytes } from "../lib/bytes.ts";
 import type { ImageConfig } from "../oci/config.ts";
@@ -47,6 +49,7 @@ import type {
   LoadOptions,
   SaveOptions,
 } from "./options.ts";
+import { containerSpec, type RunOptions, type RunResult } from "./run.ts";
 
 /** Runs while a layer is open for reading: the layer cannot be removed meanwhile. */
 interface OpenTree extends Disposable {
@@ -130,11 +133,16 @@ export class Engine implements AsyncDisposable {
     const image = this.#store.findImage(name);
     if (image === undefined) {
       const container = this.#containerOr(name, () => this.#store.image(name));
-      return inspectContainer(container, graphDriverOf(this.driver, container.layerId));
+      return inspectContainer(container, graphDriverOf(this.driver, container.layerId, { readOnly: false }));
     }
     const { config } = await this.#store.config(image.id);
     const top = this.#store.layersOf(image.chainId).at(-1);
-    return inspectImage(image, config, this.#store.tagsOf(image.id), graphDriverOf(this.driver, top?.layerId));
+    return inspectImage(
+      image,
+      config,
+      this.#store.tagsOf(image.id),
+      graphDriverOf(this.driver, top?.layerId, { readOnly: true }),
+    );
   }
 
   /** The steps an image was made of, the newest first. Errors: not_found. */
@@ -230,6 +238,39 @@ export class Engine implements AsyncDisposable {
   /** Removes a container. Errors: not_found, failed_precondition when it is mounted and not `force`. */
   async removeContainer(container: string, options: { readonly force?: boolean } = {}): Promise<void> {
     await this.#store.removeContainer(container, options);
+  }
+
+  /**
+   * Runs a command in a new container and answers its exit code. Errors: not_found (the image), failed_precondition with
+   * code COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE or RUNTIME_FAILED; canceled, when everything the container started
+   * has been killed and nothing is left mounted.
+   */
+  async run(options: RunOptions): Promise<RunResult> {
+    const image = await this.image(options.image);
+    const { id, layerId } = await this.#store.createContainer({
+      image: image.id,
+      name: options.name,
+      durable: options.remove !== true,
+    });
+    try {
+      // A container that stays is mounted where others see that it is in use; for a passing one nobody else looks.
+      await using mounted = options.remove ? undefined : await this.driver.mount(layerId);
+      const root: LayerView =
+        mounted === undefined ? this.driver.view(layerId) : { kind: "directory", path: mounted.path, readOnly: false };
+      const spec = containerSpec(options, image.config.config ?? {}, root, id);
+      await using threads = new StepThreads({
+        // What the thread covers with a file system of its own, and never looks at.
+        scratch: join(this.root, "blobs"),
+        searchPath: options.searchPath,
+        engine: options.runtime,
+        parallelism: 1,
+      });
+      const { signal, onOutput } = options;
+      const { exitCode } = await threads.runContainer(spec, { signal, onOutput });
+      return { containerId: id, exitCode };
+    } finally {
+      if (options.remove) await this.#store.removeContainer(id, { force: true });
+    }
   }
 
   // ---- upkeep --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 /** What `inspect` and `history` show, in the words of Docker's Engine API (its version 1.41, `ImageInspect`). */
+import { realpathSync } from "node:fs";
 import type { Driver, LayerId } from "../drivers/driver.ts";
-import { textOfBytes } from "../lib/bytes.ts";
+import { type ByteString, textOfBytes } from "../lib/bytes.ts";
 import { encodeConfig, type HistoryEntry, type ImageConfig } from "../oci/config.ts";
 import type { ContainerRecord, ImageRecord, LayerRecord } from "../store/types.ts";
 
@@ -89,18 +90,28 @@ export function inspectContainer(container: ContainerRecord, graphDriver: GraphD
 }
 
 /** Where a layer's directories lie, under the names Docker's overlay2 and vfs give them. */
-export function graphDriverOf(driver: Driver, layerId: LayerId | undefined): GraphDriverData {
+export function graphDriverOf(
+  driver: Driver,
+  layerId: LayerId | undefined,
+  options: { readonly readOnly: boolean },
+): GraphDriverData {
   if (layerId === undefined) return { Name: driver.name, Data: {} };
-  const view = driver.view(layerId);
+  const view = driver.view(layerId, options);
   if (view.kind === "directory") return { Name: driver.name, Data: { RootDir: textOfBytes(view.path) } };
   const [first, ...others] = view.lowers;
   const upper = view.upper ?? first;
   const lowers = view.upper === undefined ? others : view.lowers;
   const data: Record<string, string> = {};
-  if (lowers.length > 0) data.LowerDir = lowers.map(textOfBytes).join(":");
-  if (upper !== undefined) data.UpperDir = textOfBytes(upper);
+  if (lowers.length > 0) data.LowerDir = lowers.map(realPath).join(":");
+  if (upper !== undefined) data.UpperDir = realPath(upper);
   if (view.work !== undefined) data.WorkDir = textOfBytes(view.work);
   return { Name: driver.name, Data: data };
+}
+
+/** Without the short links that mounts are made with. */
+function realPath(path: ByteString): string {
+  const real = realpathSync(Buffer.from(path, "latin1"), { encoding: "buffer" });
+  return textOfBytes(real.toString("latin1"));
 }
 
 /** Pairs the steps of a config with its layers. Layers without a step (a history may be short) come last. */

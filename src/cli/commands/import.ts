@@ -21,7 +21,7 @@ export function define(command: Command, cli: Cli): void {
       const image = await engine.import({
         source: input,
         name,
-        comment: options.message,
+        comment: options.message ?? "Imported from -",
         platform: options.platform,
         createdAt: cli.createdAt(),
         signal: cli.signal,
