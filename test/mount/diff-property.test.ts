@@ -28,7 +28,7 @@ import { LayerStack } from "../../src/overlayfs/layer-stack.ts";
 import * as C from "../../src/sys/constants.ts";
 import * as sys from "../../src/sys/syscalls.ts";
 import { inUserNamespace, type LabOptions, OverlayLab, privateMounts } from "../support/overlay-lab.ts";
-import { type Operation, operation, perform } from "../support/random-operations.ts";
+import { type Operation, operation, perform, plantedTree } from "../support/random-operations.ts";
 import { differences, snapshot } from "../support/tree-snapshot.ts";
 
 /** Sequences a combination of options; all combinations together are thousands of layers. */
@@ -75,7 +75,7 @@ function doAll(root: string, operations: readonly Operation[]): void {
 /** Runs one sequence; throws with what differs. */
 function check(layers: readonly (readonly Operation[])[], options: LabOptions): void {
   using lab = new OverlayLab(options);
-  lab.base(":");
+  lab.base(plantedTree);
   const directory = (name: string): string => {
     const path = join(lab.directory, name);
     mkdirSync(path, { recursive: true });
@@ -89,6 +89,8 @@ function check(layers: readonly (readonly Operation[])[], options: LabOptions): 
   const applied: string[] = [directory("applied-base")];
   const { prefix } = lab;
   const inPlace = (root: string): ApplyTarget => ({ whiteouts: "remove", root, lowers: [], prefix });
+  const planted = tarOf(new UpperDiffer({ kind: "upper", upper: lab.layers[0] ?? "", lowers: [], prefix }).changes());
+  for (const root of [native, naive, before, ...applied]) apply(inPlace(root), planted, spill);
   for (const [index, operations] of layers.entries()) {
     lab.mount();
     doAll(lab.merged, operations);
@@ -133,14 +135,14 @@ function check(layers: readonly (readonly Operation[])[], options: LabOptions): 
   }
 }
 
-const sequence = fc.array(fc.array(operation, { minLength: 1, maxLength: 14 }), { minLength: 1, maxLength: 5 });
+const sequence = fc.array(fc.array(operation, { minLength: 1, maxLength: 20 }), { minLength: 1, maxLength: 5 });
 
 function property(name: string, options: LabOptions): void {
   test(name, (t) => {
     const ready = privateMounts();
     if (ready !== true) return t.skip(ready);
     fc.assert(
-      fc.property(sequence, (layers) => check(layers, options)),
+      fc.property(sequence, fc.nat(9), (layers, tenth) => check(layers, { ...options, tmpfs: tenth > 0 })),
       { numRuns: RUNS, verbose: 1 },
     );
   });

@@ -39,6 +39,8 @@ export interface LabOptions {
   readonly redirectDir?: boolean;
   readonly metacopy?: boolean;
   readonly userxattr?: boolean;
+  /** In memory instead of on the file system of the temporary directory. */
+  readonly tmpfs?: boolean;
 }
 
 /** Layers, stacked and mounted one after another. */
@@ -54,6 +56,7 @@ export class OverlayLab implements Disposable {
 
   constructor(options: LabOptions = {}) {
     this.#options = options;
+    if (options.tmpfs) sys.mount("lamella-lab", this.directory, "tmpfs", 0, "mode=0755");
   }
 
   get merged(): string {
@@ -120,6 +123,7 @@ export class OverlayLab implements Disposable {
 
   [Symbol.dispose](): void {
     this.unmount();
+    if (this.#options.tmpfs) sys.umount2(this.directory, C.MNT_DETACH);
     // Not rmSync: it knows no paths longer than PATH_MAX.
     execFileSync("rm", ["-rf", this.directory]);
   }

@@ -27,11 +27,17 @@ export type Operation =
   | { readonly op: "exchange"; readonly path: string; readonly to: string }
   | { readonly op: "remove"; readonly path: string };
 
-const names = ["a", "b", "c", "d"];
+const names = ["a", "b", "c"];
 
 /** Paths of one to three names. */
 const path = fc.array(fc.constantFrom(...names), { minLength: 1, maxLength: 3 }).map((parts) => parts.join("/"));
 const text = fc.constantFrom("", "x", "xy", "yx", "longer content\n", "5000 bytes");
+
+/** What the lowest layer of a sequence holds: something at about every second path of the pool, so that operations meet. */
+export const plantedTree = `
+  mkdir -p a/a a/b b/a c
+  echo one > a/c; echo two > a/a/a; ln a/a/a a/a/b; ln a/a/a b/c; echo three > b/a/b; ln -s ../a b/b
+  echo four > c/a; touch -d @1000000000 c/a; echo five > a/b/c; chmod 4755 a/b/c; mkfifo c/b`;
 
 /** A record that prints as a plain object. */
 const record = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> =>
