@@ -161,7 +161,8 @@ async function commit(
       }
       for (const row of request.cache ?? []) {
         if (row.chainId !== undefined && !tables.layers.doesExist(row.chainId)) throw removedMeanwhile(row.chainId);
-        tables.cache.putSync(cacheRowKey(row.key), { chainId: row.chainId, usedAt: now });
+        const created = row.createdAt === undefined ? {} : { createdAt: row.createdAt };
+        tables.cache.putSync(cacheRowKey(row.key), { chainId: row.chainId, usedAt: now, ...created });
       }
       noteUsedCacheRows(store, now);
       return { image: image && putImage(store, image, now) };

@@ -60,7 +60,14 @@ export interface PublishRequest {
   readonly image?:
     | { readonly config: Uint8Array; readonly chainId: ChainId | undefined; readonly tags?: readonly string[] }
     | undefined;
-  readonly cache?: readonly { readonly key: string; readonly chainId: ChainId | undefined }[] | undefined;
+  readonly cache?:
+    | readonly {
+        readonly key: string;
+        readonly chainId: ChainId | undefined;
+        /** When the step was carried out, RFC 3339: a later build that uses the row writes it into its history. */
+        readonly createdAt?: string | undefined;
+      }[]
+    | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -45,6 +45,8 @@ export interface BuildCacheRecord {
   /** Chain after the step; undefined when it is still empty. */
   readonly chainId: ChainId | undefined;
   readonly usedAt: string;
+  /** When the step was carried out, RFC 3339, where its builder said so. */
+  readonly createdAt?: string;
 }
 
 /** What the disk holds, in bytes of allocated blocks; `totalBytes` equals `du -s -B1` of the root. */
