@@ -11,7 +11,7 @@
  * its own (unshare CLONE_FS). The main thread does not, since a later `process.chdir` would then miss the threads of libuv;
  * it goes there and back in one synchronous stretch.
  *
- * An error names what the kernel wrote to the context's log, and says where the kernel puts the rest (its own log).
+ * An error says what the kernel wrote meanwhile: to the context's log what is wrong with an option, to its own log the rest.
  */
 import { release } from "node:os";
 import { isMainThread } from "node:worker_threads";
@@ -30,6 +30,7 @@ import {
 } from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import * as sys from "../sys/syscalls.ts";
+import { KernelLog } from "./kernel-log.ts";
 import { attachMount } from "./mounts.ts";
 
 /** Linux takes at most this many lower layers (OVL_MAX_STACK). */
@@ -82,11 +83,12 @@ export function openOverlay(overlay: OverlayMount, api: MountApi = "auto"): sys.
   if (fd === -ENOSYS || (fd === -EPERM && api === "auto")) return undefined;
   if (fd < 0) throw new SyscallError("fsopen overlay", -fd);
   using context = new sys.OwnedFd(fd);
+  using log = new KernelLog();
   const held: sys.OwnedFd[] = [];
   try {
     const set = (key: string, value?: ByteString): void => {
       const r = value === undefined ? raw.fsconfigFlag(fd, key) : raw.fsconfigString(fd, key, value);
-      if (r < 0) throw refused(`fsconfig ${key}`, -r, overlay, fd);
+      if (r < 0) throw refused(`fsconfig ${key}`, -r, overlay, log, fd);
     };
     const setPath = (key: string, path: ByteString): void => {
       if (path.length <= LONGEST_STRING && !path.includes("\\")) {
@@ -108,9 +110,9 @@ export function openOverlay(overlay: OverlayMount, api: MountApi = "auto"): sys.
     if (overlay.upper !== undefined) setPath("upperdir", overlay.upper);
     if (overlay.work !== undefined) setPath("workdir", overlay.work);
     const created = raw.fsconfigCreate(fd);
-    if (created < 0) throw refused("mount", -created, overlay, fd);
+    if (created < 0) throw refused("mount", -created, overlay, log, fd);
     const mount = raw.fsmount(context.fd, FSMOUNT_CLOEXEC, overlay.upper === undefined ? MOUNT_ATTR_RDONLY : 0);
-    if (mount < 0) throw refused("fsmount", -mount, overlay, fd);
+    if (mount < 0) throw refused("fsmount", -mount, overlay, log, fd);
     return new sys.OwnedFd(mount);
   } finally {
     for (const layer of held) layer[Symbol.dispose]();
@@ -131,9 +133,10 @@ function dataOf(overlay: OverlayMount, name: (path: ByteString) => ByteString): 
 function mountByData(overlay: OverlayMount, target: ByteString): void {
   const flags = overlay.upper === undefined ? MS_RDONLY : 0;
   const data = dataOf(overlay, escapeLayer);
+  using log = new KernelLog();
   if (data.length <= LONGEST_DATA) {
     const r = raw.mount("overlay", target, "overlay", flags, data);
-    if (r < 0) throw refused("mount", -r, overlay);
+    if (r < 0) throw refused("mount", -r, overlay, log);
     return;
   }
   ownWorkingDirectory();
@@ -154,7 +157,7 @@ function mountByData(overlay: OverlayMount, target: ByteString): void {
     sys.chdir("/proc/thread-self/fd");
     const r = raw.mount("overlay", target, "overlay", flags, short);
     raw.fchdir(before.fd);
-    if (r < 0) throw refused("mount", -r, overlay);
+    if (r < 0) throw refused("mount", -r, overlay, log);
   } finally {
     for (const layer of held) layer[Symbol.dispose]();
   }
@@ -177,11 +180,21 @@ const hintOfErrno: Readonly<Record<string, string>> = {
   EINVAL: "the kernel's log (`dmesg`) has the reason in a line that begins with `overlayfs:`",
 };
 
-function refused(call: string, errno: number, overlay: OverlayMount, contextFd?: number): SyscallError {
-  const log = contextFd === undefined ? [] : readLog(contextFd);
+function refused(
+  call: string,
+  errno: number,
+  overlay: OverlayMount,
+  kernelLog: KernelLog,
+  contextFd?: number,
+): SyscallError {
+  const said = [...(contextFd === undefined ? [] : readLog(contextFd)), ...kernelLog.messages("overlayfs: ")];
   const top = overlay.upper ?? overlay.lowers[0] ?? "";
   const of = `overlay of ${overlay.lowers.length} lower layers at ${textOfBytes(top)}`;
-  const plain = new SyscallError(call, errno, log.length === 0 ? of : `${of} (the kernel says: ${log.join("; ")})`);
+  const plain = new SyscallError(
+    call,
+    errno,
+    said.length === 0 ? of : `${of} (the kernel says: ${[...new Set(said)].join("; ")})`,
+  );
   const hint = hintOfErrno[plain.code];
   return hint === undefined ? plain : new SyscallError(call, errno, plain.path, { hint });
 }
