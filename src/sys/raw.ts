@@ -382,10 +382,20 @@ const xattrBuffer = Buffer.allocUnsafeSlow(65536);
 const xattrArgs = Buffer.alloc(16);
 xattrArgs.writeBigUInt64LE(BigInt(koffi.address(xattrBuffer) as bigint), 0);
 
-const haveXattrAt = ((): boolean => {
+let haveXattrAt = ((): boolean => {
   put(pathA, "/");
   return callLPLPL(nr.listxattrat, C.AT_FDCWD, pathA, 0, null, 0) >= 0;
 })();
+
+/**
+ * Says whether the calls relative to a directory are used, and changes it where `use` is given: what works on this kernel
+ * can be tried as an older one would do it.
+ */
+export function usesXattrAt(use = haveXattrAt): boolean {
+  const before = haveXattrAt;
+  haveXattrAt = use;
+  return before;
+}
 
 /** The path that names `path` beneath `dirfd` for calls that know no descriptors. */
 function procPath(dirfd: number, path: ByteString): ByteString {
