@@ -1,13 +1,22 @@
 /**
  * Removes a directory with all below it, never through a symbolic link and never into another mount. Names that vanish
- * meanwhile are no error: two may remove one tree together. Directories are opened one below the other by descriptor, so
- * depth is bounded by open files alone; every directory's names are read before any is removed, as file systems differ in
- * what readdir gives while names go.
+ * meanwhile are no error: two may remove one tree together. Directories are opened one below the other by descriptor; what
+ * lies too deep for that is first moved up to the top, so that no depth is too much. Every directory's names are read before
+ * any is removed, as file systems differ in what readdir gives while names go.
  */
 import { LamellaError } from "../errors/lamella-error.ts";
 import { SyscallError } from "../errors/syscall-error.ts";
 import { type ByteString, textOfBytes } from "../lib/bytes.ts";
-import { AT_FDCWD, AT_REMOVEDIR, DT_DIR, DT_UNKNOWN, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from "../sys/constants.ts";
+import {
+  AT_FDCWD,
+  AT_REMOVEDIR,
+  DT_DIR,
+  DT_UNKNOWN,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  O_RDONLY,
+  RENAME_NOREPLACE,
+} from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import * as sys from "../sys/syscalls.ts";
 
@@ -30,15 +39,20 @@ export interface RemoveTreeOptions {
 
 /** Removes `path`, whatever it is. True when nothing of it is left. Errors: EBUSY for a mount point inside, and others. */
 export function removeTree(path: ByteString, options: RemoveTreeOptions = {}): boolean {
-  return new Remover(options).remove(AT_FDCWD, path, path, DT_UNKNOWN);
+  return new Remover(options).remove(AT_FDCWD, path, path, DT_UNKNOWN, 0);
 }
 
 /** Like {@link removeTree}, for the name `name` in an open directory. */
 export function removeTreeAt(dirfd: number, name: ByteString, options: RemoveTreeOptions = {}): boolean {
-  return new Remover(options).remove(dirfd, name, name, DT_UNKNOWN);
+  return new Remover(options).remove(dirfd, name, name, DT_UNKNOWN, 0);
 }
 
+const DEEPEST = 100;
+
 class Remover {
+  /** The directory being removed, while it is open. */
+  #top: number | undefined;
+  #moved = 0;
   #left: number;
   readonly #checkpoint: () => void;
 
@@ -47,7 +61,7 @@ class Remover {
     this.#checkpoint = options.checkpoint ?? (() => {});
   }
 
-  remove(dirfd: number, name: ByteString, shown: ByteString, type: number): boolean {
+  remove(dirfd: number, name: ByteString, shown: ByteString, type: number, depth: number): boolean {
     if (type !== DT_DIR) {
       const r = raw.unlinkat(dirfd, name);
       if (r >= 0 || r === -ENOENT) return true;
@@ -57,18 +71,30 @@ class Remover {
     for (let attempt = 0; ; attempt++) {
       const r = raw.unlinkat(dirfd, name, AT_REMOVEDIR);
       if (r >= 0 || r === -ENOENT) return true;
-      if (r === -ENOTDIR) return this.remove(dirfd, name, shown, DT_UNKNOWN);
+      if (r === -ENOTDIR) return this.remove(dirfd, name, shown, DT_UNKNOWN, depth);
       if (r === -EBUSY)
         throw new LamellaError("failed_precondition", "EBUSY", `${textOfBytes(shown)} is a mount point`, {
           hint: "unmount it, also in other mount namespaces, and try again",
         });
       if (r !== -ENOTEMPTY && r !== -EEXIST) throw failed("unlinkat", r, shown);
+      if (depth >= DEEPEST && this.#moveUp(dirfd, name)) return true;
+      const moved = this.#moved;
       if (attempt >= 3) throw failed("unlinkat", r, shown);
-      if (!this.#empty(dirfd, name, shown)) return false;
+      if (!this.#empty(dirfd, name, shown, depth)) return false;
+      // What was moved up lies in the top directory now: that takes another round, as often as needed.
+      if (depth === 0 && this.#moved > moved) attempt = 0;
     }
   }
 
-  #empty(dirfd: number, name: ByteString, shown: ByteString): boolean {
+  #moveUp(dirfd: number, name: ByteString): boolean {
+    if (this.#top === undefined) return false;
+    const aside = `.lamella-deep-${this.#moved}-${process.pid}`;
+    if (raw.renameat2(dirfd, name, this.#top, aside, RENAME_NOREPLACE) < 0) return false;
+    this.#moved++;
+    return true;
+  }
+
+  #empty(dirfd: number, name: ByteString, shown: ByteString, depth: number): boolean {
     let fd = raw.openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (fd === -EACCES && raw.fchmodat2(dirfd, name, 0o700, 0x100) >= 0)
       fd = raw.openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
@@ -76,10 +102,11 @@ class Remover {
     if (fd < 0) throw failed("openat", fd, shown);
     using directory = new sys.OwnedFd(fd);
     if ((sys.fstat(fd).mode & 0o700) !== 0o700) raw.fchmod(fd, 0o700);
+    if (depth === 0) this.#top = fd;
     this.#checkpoint();
     for (const entry of sys.readdir(directory.fd)) {
       if (this.#left-- <= 0) return false;
-      if (!this.remove(fd, entry.name, `${shown}/${entry.name}`, entry.type)) return false;
+      if (!this.remove(fd, entry.name, `${shown}/${entry.name}`, entry.type, depth + 1)) return false;
     }
     return true;
   }
