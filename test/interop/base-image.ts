@@ -47,14 +47,19 @@ function symlink(name: string, linkName: string): TarMember {
 }
 
 function tools(busybox: Buffer): TarMember[] {
-  const applets = execFileSync(busyboxPath ?? "", ["--list"], { encoding: "utf8" }).trim().split("\n");
+  const applets = execFileSync(busyboxPath ?? "", ["--list"], { encoding: "utf8" })
+    .trim()
+    .split("\n");
   return [
     directory("bin"),
     { name: "bin/busybox", content: busybox, mode: 0o755 },
     ...applets.filter((name) => name !== "busybox").map((name) => symlink(`bin/${name}`, "busybox")),
     directory("dev"),
     directory("etc"),
-    { name: "etc/passwd", content: "root:x:0:0:root:/root:/bin/sh\nwww:x:33:33::/srv:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n" },
+    {
+      name: "etc/passwd",
+      content: "root:x:0:0:root:/root:/bin/sh\nwww:x:33:33::/srv:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n",
+    },
     { name: "etc/group", content: "root:x:0:\nwww:x:33:\nstaff:x:50:app\napp:x:1001:\n" },
     directory("home"),
     directory("home/app", { uid: 1000, gid: 1001, mode: 0o750 }),
