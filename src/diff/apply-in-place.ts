@@ -46,7 +46,7 @@ export class InPlaceTarget extends TargetTree {
   override erase(directory: DirNode, name: ByteString): void {
     const child = directory.children.get(name);
     if (child instanceof DirNode) {
-      if (child.there) {
+      if (child.own) {
         this.hide(child);
         return;
       }
@@ -63,7 +63,7 @@ export class InPlaceTarget extends TargetTree {
     using open = new OwnedFd(this.metadata.check("openat", fd));
     for (const { name } of readdir(open.fd)) {
       const child = directory.children.get(name);
-      if (child instanceof DirNode && child.there) this.hide(child);
+      if (child instanceof DirNode && child.own) this.hide(child);
       else if (child === undefined || child instanceof DirNode || child === leaf.borrowed) this.clear(directory, name);
     }
     directory.below = "none";

@@ -58,14 +58,13 @@ export class OverlayTarget extends TargetTree {
   override erase(directory: DirNode, name: ByteString): void {
     const child = directory.children.get(name);
     if (child instanceof DirNode) {
-      if (child.there) {
+      if (child.own) {
         this.hide(child);
         return;
       }
-      this.tree.forget(child);
-      directory.children.delete(name);
+      this.#drop(directory, name);
     } else if (child === leaf.borrowed) {
-      this.clear(directory, name);
+      this.#drop(directory, name);
     } else if (child !== undefined) return;
     if (this.#lookup(directory, name) === undefined) return;
     this.enter(directory);
@@ -112,21 +111,28 @@ export class OverlayTarget extends TargetTree {
   #settle(directory: DirNode): void {
     directory.below = "none";
     for (const [name, child] of directory.children) {
-      if (child instanceof DirNode) {
-        if (child.there) this.#settle(child);
-        else {
-          this.tree.forget(child);
-          directory.children.delete(name);
-        }
-      } else if (child === leaf.whiteout || child === leaf.borrowed) this.clear(directory, name);
+      if (child instanceof DirNode && child.own) this.#settle(child);
+      else if (child instanceof DirNode || child === leaf.whiteout || child === leaf.borrowed)
+        this.#drop(directory, name);
     }
     this.tree.invalidate();
+  }
+
+  /** Removes what the target has of a name that is not the layer's own; often nothing. */
+  #drop(directory: DirNode, name: ByteString): void {
+    const child = directory.children.get(name);
+    if (!(child instanceof DirNode) || child.there) {
+      this.clear(directory, name);
+      return;
+    }
+    this.tree.forget(child);
+    directory.children.delete(name);
   }
 
   override borrow(directory: DirNode, name: ByteString): void {
     const entry = this.#lookup(directory, name);
     if (entry === undefined) return;
-    this.enter(directory);
+    this.reach(directory);
     const stack = this.#lower();
     const dirfd = this.tree.fdOf(directory);
     const { stat } = entry;

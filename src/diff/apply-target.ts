@@ -60,10 +60,18 @@ export abstract class TargetTree implements BelowView, Disposable {
     this.tree[Symbol.dispose]();
   }
 
-  /** Makes a directory that was only looked at part of the target, with those above it. */
+  /** Makes a directory, and those above it, the layer's own. */
   enter(directory: DirNode): void {
-    if (directory.there) return;
+    if (directory.own) return;
     this.enter(directory.parent as DirNode);
+    this.reach(directory);
+    directory.own = true;
+  }
+
+  /** Brings a directory of the layers below into the target, for something that is not the layer's own. */
+  protected reach(directory: DirNode): void {
+    if (directory.there) return;
+    this.reach(directory.parent as DirNode);
     this.bring(directory);
     directory.there = true;
   }
@@ -127,7 +135,10 @@ export abstract class TargetTree implements BelowView, Disposable {
   /** The directory at a name, made when it is not there. */
   makeDirectory(parent: DirNode, name: ByteString, mode: number): { readonly node: DirNode; readonly isNew: boolean } {
     const child = parent.children.get(name);
-    if (child instanceof DirNode && child.there) return { node: child, isNew: false };
+    if (child instanceof DirNode && child.there) {
+      this.enter(child);
+      return { node: child, isNew: false };
+    }
     const node = child instanceof DirNode ? child : new DirNode(parent, name);
     const isReplacing = typeof child === "number";
     if (isReplacing) this.clear(parent, name);
@@ -145,6 +156,7 @@ export abstract class TargetTree implements BelowView, Disposable {
     this.metadata.check("mkdirat", result);
     parent.children.set(name, node);
     node.there = true;
+    node.own = true;
     node.actualMode = (createMode & ~this.metadata.umask) | (parent.actualMode & 0o2000);
     if (isReplacing) this.replaced(node);
     else this.created(node);

@@ -34,8 +34,10 @@ export class DirNode {
   readonly path: ByteString;
   readonly children = new Map<ByteString, DirNode | number>();
   below: Below = "unknown";
-  /** It is the layer's own or holds something that is; otherwise it was only looked at. */
+  /** It is in the target, with metadata to be set at the end; otherwise it was only looked at. */
   there = false;
+  /** It is the layer's own or holds something that is; no deletion concerns it. */
+  own = false;
   /** Descriptor while it is in the cache. */
   fd = -1;
   gid = 0;
@@ -108,6 +110,7 @@ export class ApplyTree implements Disposable {
     this.root.fd = raw.openat(C.AT_FDCWD, root, C.O_PATH | C.O_DIRECTORY | C.O_NOFOLLOW);
     if (this.root.fd < 0) throw new SyscallError("openat", -this.root.fd, textOfBytes(root));
     this.root.there = true;
+    this.root.own = true;
   }
 
   [Symbol.dispose](): void {
