@@ -36,6 +36,11 @@ export interface OverlayOptions {
   readonly metacopy: "on" | "off" | undefined;
   readonly index: "off" | undefined;
   readonly userxattr: boolean;
+  /**
+   * The mount syncs nothing to disk, neither when programs in it ask for it nor when it is unmounted. For layers that count
+   * for nothing until the store has made them durable, such as those of build steps.
+   */
+  readonly volatile?: boolean;
 }
 
 /** How a layer's root file system comes about, as data: whoever mounts it may do so in a mount namespace of his own. */
@@ -107,7 +112,8 @@ export interface Driver {
    */
   reparent(id: LayerId, parent: LayerId): Promise<void>;
 
-  view(id: LayerId, options?: { readonly readOnly?: boolean }): LayerView;
+  /** `volatile`: see OverlayOptions; without effect where the kernel or the driver has no such thing. */
+  view(id: LayerId, options?: { readonly readOnly?: boolean; readonly volatile?: boolean }): LayerView;
   /**
    * Mounts a layer, or joins its mount. `keep`: the mount outlasts this process and every disposal; `unmountAll` ends it.
    * Errors: failed_precondition when it is mounted in the other mode, or writable in another mount namespace.

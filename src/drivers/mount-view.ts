@@ -3,8 +3,11 @@ import { LamellaError } from "../errors/lamella-error.ts";
 import { hasCode } from "../errors/syscall-error.ts";
 import { bindMount, umount } from "../fs/mounts.ts";
 import { MAX_LOWERS, type MountApi, mountOverlay } from "../fs/overlay-mount.ts";
+import { removeTree } from "../fs/remove-tree.ts";
 import { type ByteString, textOfBytes } from "../lib/bytes.ts";
 import { disposable } from "../lib/disposables.ts";
+import { AT_FDCWD } from "../sys/constants.ts";
+import * as sys from "../sys/syscalls.ts";
 import type { LayerView, OverlayOptions } from "./driver.ts";
 
 /** The options as the kernel takes them, one string each. */
@@ -14,6 +17,7 @@ export function overlayOptionStrings(options: OverlayOptions): string[] {
   if (options.redirectDir !== undefined) strings.push(`redirect_dir=${options.redirectDir}`);
   if (options.metacopy !== undefined) strings.push(`metacopy=${options.metacopy}`);
   if (options.userxattr) strings.push("userxattr");
+  if (options.volatile) strings.push("volatile");
   return strings;
 }
 
@@ -33,6 +37,8 @@ export function mountView(view: LayerView, target: ByteString, api: MountApi = "
         { hint: "squash the image, or build it in fewer steps" },
       );
     const { lowers, upper, work } = view;
+    // What a volatile mount leaves, so that nobody takes its upper for durable. Here the store sees to that.
+    if (work !== undefined) clearVolatile(work);
     try {
       mountOverlay({ lowers, upper, work, options: overlayOptionStrings(view.options) }, target, api);
     } catch (error) {
@@ -40,6 +46,11 @@ export function mountView(view: LayerView, target: ByteString, api: MountApi = "
     }
   }
   return disposable(() => void umount(target));
+}
+
+function clearVolatile(work: ByteString): void {
+  const mark = `${work}/work/incompat/volatile`;
+  if (sys.statIfExists(AT_FDCWD, mark) !== undefined) removeTree(mark);
 }
 
 function missingLayer(lowers: readonly ByteString[], cause: unknown): unknown {

@@ -170,6 +170,8 @@ function ownWorkingDirectory(): void {
   unshared = true;
 }
 
+const PRIVILEGED_OPTIONS = "redirect_dir=on and metacopy=on need CAP_SYS_ADMIN in the initial user namespace";
+
 const hintOfErrno: Readonly<Record<string, string>> = {
   EPERM: "mounting needs CAP_SYS_ADMIN: run as root, or in a user and mount namespace of your own (`unshare -r -m`)",
   ELOOP: "a layer directory contains another layer, or overlays are stacked too deep",
@@ -195,7 +197,8 @@ function refused(
     errno,
     said.length === 0 ? of : `${of} (the kernel says: ${[...new Set(said)].join("; ")})`,
   );
-  const hint = hintOfErrno[plain.code];
+  const privilegedOption = overlay.options.some((option) => /^(redirect_dir|metacopy)=on$/.test(option));
+  const hint = plain.code === "EPERM" && privilegedOption ? PRIVILEGED_OPTIONS : hintOfErrno[plain.code];
   return hint === undefined ? plain : new SyscallError(call, errno, plain.path, { hint });
 }
 

@@ -20,9 +20,11 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Driver, LayerId } from "../../src/drivers/driver.ts";
 import { newLayerId } from "../../src/drivers/layer-id.ts";
+import { mountView } from "../../src/drivers/mount-view.ts";
 import { openDriver, probeAll } from "../../src/drivers/open-driver.ts";
 import { overlay2Factory } from "../../src/drivers/overlay2/factory.ts";
 import { isLamellaError, LamellaError } from "../../src/errors/lamella-error.ts";
+import { readMountInfo } from "../../src/fs/mountinfo.ts";
 import { umount } from "../../src/fs/mounts.ts";
 import { inUserNamespace, privateMounts } from "../support/overlay-lab.ts";
 
@@ -148,6 +150,30 @@ test("reads layers with redirects and metacopy whatever the options are today", 
   const plain = await layer(off, await layer(off, undefined, (root) => mkdirSync(`${root}/dir`)), () => {});
   await using mounted = await off.mount(plain);
   assert.throws(() => renameSync(`${mounted.path}/dir`, `${mounted.path}/moved`), { code: "EXDEV" });
+});
+
+test("a volatile view syncs nothing, and its layer mounts again after a crash", async (t) => {
+  using at = bench(t);
+  if (!at) return;
+  const driver = await overlay2Factory.open(join(at.path, "overlay2"), {});
+  const base = newLayerId();
+  const id = newLayerId();
+  await driver.create(base, undefined);
+  await driver.create(id, base);
+  const target = join(at.path, "mnt");
+  mkdirSync(target);
+  const view = driver.view(id, { volatile: true });
+  for (const name of ["first", "second"]) {
+    using _ = mountView(view, target);
+    assert.match(readMountInfo().findLast((mount) => mount.mountPoint === target)?.superOptions ?? "", /volatile/);
+    writeFileSync(join(target, name), name);
+  }
+  // Nothing cleaned up after the mount: as a crash leaves it.
+  mountView(view, target);
+  umount(target);
+  await using mounted = await driver.mount(id);
+  assert.deepEqual(readdirSync(mounted.path).sort(), ["first", "second"]);
+  assert.equal(driver.view(id, { volatile: true, readOnly: true }).kind, "overlay");
 });
 
 test("refuses options it does not know, and those the host cannot give", async (t) => {

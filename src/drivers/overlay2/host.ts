@@ -17,6 +17,7 @@ import type { Overlay2Host } from "./overlay2.ts";
 import {
   inUserNamespace,
   makeTrialLayers,
+  mayMount,
   reasonOf,
   seeDType,
   seeMetacopy,
@@ -42,6 +43,13 @@ export function tryHost(home: ByteString): Overlay2Host {
   const userNamespace = inUserNamespace();
   const index = knowsIndex();
   const reasons: string[] = [];
+  if (!mayMount())
+    throw new LamellaError(
+      "failed_precondition",
+      "DRIVER_UNSUPPORTED",
+      `overlay2 does not work under ${textOfBytes(home)}: mounting needs CAP_SYS_ADMIN`,
+      { hint: "run as root, or in a user and mount namespace of your own (`unshare -r -m`)" },
+    );
   return withTrialDirectory(home, (directory) => {
     for (const [i, options] of candidates(userNamespace, index).entries()) {
       const layers = makeTrialLayers(directory, String(i));

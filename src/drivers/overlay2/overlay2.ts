@@ -16,7 +16,7 @@ import { makeDirectory, writeDurably } from "../../fs/durable-file.ts";
 import { lockFile } from "../../fs/locks.ts";
 import { readMountInfo } from "../../fs/mountinfo.ts";
 import { isMountPoint, mountAt, umount } from "../../fs/mounts.ts";
-import { MAX_LOWERS } from "../../fs/overlay-mount.ts";
+import { kernelAtLeast, MAX_LOWERS } from "../../fs/overlay-mount.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
 import { removeTreeInBackground, treeUsage } from "../../fs/tree-jobs.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
@@ -144,7 +144,7 @@ export class Overlay2Driver implements Driver {
     });
   }
 
-  view(id: LayerId, options: { readonly readOnly?: boolean } = {}): LayerView {
+  view(id: LayerId, options: { readonly readOnly?: boolean; readonly volatile?: boolean } = {}): LayerView {
     const { home } = this;
     const diff = this.#layout.diff(id);
     const own = this.#layout.link(id);
@@ -152,8 +152,11 @@ export class Overlay2Driver implements Driver {
     const readOnly = (options.readOnly ?? false) || this.#layout.isCommitted(id);
     if (lowers.length === 0) return { kind: "directory", path: diff, readOnly };
     const mount = mountOptions(this.#needs(id), this.#host.abilities);
-    if (!readOnly)
-      return { kind: "overlay", lowers, upper: diff, work: `${this.#layout.layer(id)}/work`, options: mount };
+    if (!readOnly) {
+      const work = `${this.#layout.layer(id)}/work`;
+      const volatile = options.volatile === true && kernelAtLeast(5, 10);
+      return { kind: "overlay", lowers, upper: diff, work, options: volatile ? { ...mount, volatile } : mount };
+    }
     return {
       kind: "overlay",
       lowers: [`${home}/l/${own}`, ...lowers],

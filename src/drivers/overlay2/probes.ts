@@ -14,6 +14,7 @@ import { candidates, knowsIndex } from "./host.ts";
 import {
   inUserNamespace,
   makeTrialLayers,
+  mayMount,
   reasonOf,
   type Seen,
   seeDType,
@@ -27,6 +28,8 @@ interface Question {
   readonly name: string;
   readonly required: boolean;
   readonly remedy: string;
+  /** Answered by no when the one before has been. */
+  readonly after?: "privileges" | "overlay_mount";
   readonly ask: (layers: TrialLayers) => Seen;
 }
 
@@ -34,13 +37,27 @@ interface Question {
 export function probeOverlay2(home: ByteString): readonly ProbeResult[] {
   const userNamespace = inUserNamespace();
   const plain = candidates(userNamespace, knowsIndex()).at(-1) ?? [];
-  return withTrialDirectory(home, (directory) =>
-    questions(home, userNamespace, plain).map((question, i): ProbeResult => {
-      const { name, required, remedy } = question;
-      const { ok, reason } = answer(question, makeTrialLayers(directory, String(i)));
-      return ok ? { name, ok, reason, required } : { name, ok, reason, remedy, required };
-    }),
-  );
+  const results: ProbeResult[] = [];
+  withTrialDirectory(home, (directory) => {
+    for (const question of questions(home, userNamespace, plain)) {
+      const { name, required } = question;
+      const before = results.find((result) => result.name === question.after);
+      if (before !== undefined && !before.ok) {
+        const remedy = before.remedy ?? question.remedy;
+        results.push({
+          name,
+          ok: false,
+          reason: before.reason.startsWith("not tried") ? before.reason : `not tried: ${before.reason}`,
+          remedy,
+          required,
+        });
+        continue;
+      }
+      const { ok, reason } = answer(question, makeTrialLayers(directory, name));
+      results.push(ok ? { name, ok, reason, required } : { name, ok, reason, remedy: question.remedy, required });
+    }
+  });
+  return results;
 }
 
 function answer(question: Question, layers: TrialLayers): Seen {
@@ -57,7 +74,14 @@ function questions(home: ByteString, userNamespace: boolean, plain: readonly str
   const otherFileSystem = "put the root on ext4, xfs, btrfs or tmpfs (`--root`)";
   return [
     {
+      name: "privileges",
+      required: true,
+      remedy: "run as root, or in a user and mount namespace of your own (`unshare -r -m`)",
+      ask: () => (mayMount() ? yes("this process has CAP_SYS_ADMIN") : no("mounting needs CAP_SYS_ADMIN")),
+    },
+    {
       name: "overlay_mount",
+      after: "privileges",
       required: true,
       remedy: userNamespace
         ? "overlay mounts in a user namespace need Linux 5.11; a mount namespace too (`unshare -r -m`)"
@@ -119,6 +143,7 @@ function questions(home: ByteString, userNamespace: boolean, plain: readonly str
     },
     {
       name: "remove_lower",
+      after: "overlay_mount",
       required: true,
       remedy: userNamespace ? "the mount must have the option userxattr (Linux 5.11)" : otherFileSystem,
       ask: (layers) =>
@@ -132,6 +157,7 @@ function questions(home: ByteString, userNamespace: boolean, plain: readonly str
     },
     {
       name: "opaque_bug",
+      after: "overlay_mount",
       required: false,
       remedy: "Linux 4.8 and later copy no opaque mark up",
       ask: (layers) => {
@@ -147,12 +173,14 @@ function questions(home: ByteString, userNamespace: boolean, plain: readonly str
     },
     {
       name: "redirect_dir",
+      after: "overlay_mount",
       required: false,
       remedy: `${userNamespace ? rootOnly : "Linux 4.10 and later have it"}; without it renaming a directory of a lower layer copies it`,
       ask: (layers) => withTrialMount(layers, [...plain, "redirect_dir=on"], (rootFd) => seeRedirect(layers, rootFd)),
     },
     {
       name: "metacopy",
+      after: "overlay_mount",
       required: false,
       remedy: `${userNamespace ? rootOnly : "Linux 4.19 and later have it"}; without it chown and chmod copy the data of lower files`,
       ask: (layers) =>
@@ -164,6 +192,7 @@ function questions(home: ByteString, userNamespace: boolean, plain: readonly str
     },
     {
       name: "userxattr",
+      after: "privileges",
       required: userNamespace,
       remedy: "Linux 5.11 and later have it, with file systems that keep user attributes",
       ask: (layers) =>

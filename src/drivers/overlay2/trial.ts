@@ -79,6 +79,14 @@ export function inUserNamespace(): boolean {
   }
 }
 
+const CAP_SYS_ADMIN = 21n;
+
+/** True when this thread may mount, as far as capabilities go. */
+export function mayMount(): boolean {
+  const sets = raw.capget();
+  return typeof sets !== "number" && (sets.effective & (1n << CAP_SYS_ADMIN)) !== 0n;
+}
+
 /** What an error says, for a probe's reason. */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof LamellaError)) throw error;
