@@ -5,7 +5,7 @@
 import { Command, CommanderError } from "commander";
 import type { LamellaError } from "../errors/lamella-error.ts";
 import { Cli } from "./cli.ts";
-import { commandTable } from "./command-table.ts";
+import { type CommandEntry, commandTable } from "./command-table.ts";
 import { ExitRequest } from "./exit-request.ts";
 import { addGlobalOptions } from "./global-options.ts";
 import { stderr, stdout } from "./output.ts";
@@ -18,16 +18,14 @@ export async function main(argv: readonly string[], signal: AbortSignal): Promis
   const name = commandNameOf(argv);
   const wanted = name === "help" ? argv.find((arg, i) => !arg.startsWith("-") && i > argv.indexOf("help")) : name;
   const program = makeProgram();
-  for (const [command, entry] of Object.entries(commandTable)) {
-    const sub = program
-      .command(command)
-      .summary(entry.summary)
-      .description(`${entry.summary}.`)
-      .helpGroup(`${entry.group}:`);
-    prepare(sub);
-    if (command === wanted) (await entry.load()).define(sub, cli);
+  const known = wanted !== undefined && commandTable[wanted] !== undefined;
+  if (wanted !== undefined && !known) throw await unknownCommand(wanted);
+  for (const command of known ? [wanted] : Object.keys(commandTable)) {
+    const entry = commandTable[command] as CommandEntry;
+    const sub = prepare(program.command(command)).summary(entry.summary).description(`${entry.summary}.`);
+    if (known) (await entry.load()).define(sub, cli);
+    else sub.helpGroup(`${entry.group}:`);
   }
-  if (name !== undefined && name !== "help" && commandTable[name] === undefined) throw await unknownCommand(name);
   try {
     await program.parseAsync(argv, { from: "user" });
     return cli.exitStatus;

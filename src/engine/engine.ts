@@ -17,6 +17,7 @@ import { StepThreads } from "../build/step-threads.ts";
 import { listChanges } from "../diff/export-layer.ts";
 import type { Driver, LayerId, LayerView } from "../drivers/driver.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
+import { readMountInfo } from "../fs/mountinfo.ts";
 import { textOfBytes } from "../lib/bytes.ts";
 import type { ImageConfig } from "../oci/config.ts";
 import { type Platform, parsePlatform } from "../oci/platform.ts";
@@ -213,8 +214,9 @@ export class Engine implements AsyncDisposable {
    */
   async mount(container: string): Promise<string> {
     const { layerId } = this.#store.container(container);
-    const { path } = await this.driver.mount(layerId, { keep: true });
-    return textOfBytes(path);
+    // This process's own use ends at once; the mount is kept without it.
+    await using mounted = await this.driver.mount(layerId, { keep: true });
+    return textOfBytes(mounted.path);
   }
 
   /** Unmounts a container's root file system; false when it was not mounted. Errors: not_found. */
@@ -237,6 +239,14 @@ export class Engine implements AsyncDisposable {
 
   /** Removes a container. Errors: not_found, failed_precondition when it is mounted and not `force`. */
   async removeContainer(container: string, options: { readonly force?: boolean } = {}): Promise<void> {
+    const { layerId } = this.#store.container(container);
+    const isOfLayer = ({ mountPoint }: { readonly mountPoint: string }): boolean =>
+      mountPoint.startsWith(`${this.driver.home}/`) && mountPoint.includes(layerId);
+    if (!options.force && readMountInfo().some(isOfLayer)) {
+      throw new LamellaError("failed_precondition", "CONTAINER_MOUNTED", `container ${container} is mounted`, {
+        hint: `unmount it with \`lamella umount ${container}\`, or remove it with --force`,
+      });
+    }
     await this.#store.removeContainer(container, options);
   }
 
