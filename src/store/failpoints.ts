@@ -30,6 +30,8 @@ export const failpoints = [
   "remove.blob-removed",
   "gc.forgotten",
   "gc.swept",
+  "reclaim.layer-removed",
+  "reclaim.swept",
 ] as const;
 
 export type Failpoint = (typeof failpoints)[number];

@@ -31,7 +31,7 @@ export class StorePaths {
 
   /** Makes all directories; nobody but the owner reads them, group members may pass through as Docker's may. */
   make(): void {
-    for (const path of [this.blobs, this.records, this.spills, this.locks, this.temporary])
+    for (const path of [`${this.blobs}/sha256`, this.records, this.spills, this.locks, this.temporary])
       mkdirSync(path, { recursive: true, mode: 0o710 });
   }
 

@@ -14,8 +14,10 @@ import { isLayerId } from "../drivers/layer-id.ts";
 import { removeTree } from "../fs/remove-tree.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { type Digest, hexOf } from "../oci/digest.ts";
+import { tryLock } from "./chain-lock.ts";
 import { emit } from "./channels.ts";
 import type { StoreContext } from "./context.ts";
+import { failpoint } from "./failpoints.ts";
 import { type HeldNames, readAllHolds, readOtherHolds } from "./holds.ts";
 import { neededBlobs } from "./reachability.ts";
 import { askForSweep } from "./remove.ts";
@@ -36,6 +38,10 @@ export async function reclaimAtStart(store: StoreContext): Promise<void> {
   const found = isAlone && (isFirstOfBoot || isAsked) ? await findOrphans(store) : orphansOf(store, others.dead);
   await deleteOrphans(store, found);
   for (const owner of others.deadOwners) removeTree(bytesOfText(`${paths.temporary}/${owner}`));
+  for (const name of readdirSync(paths.locks)) {
+    // Whoever takes a lock deletes its file when he lets go.
+    if (name.startsWith("c-")) tryLock(`${paths.locks}/${name}`)?.[Symbol.dispose]();
+  }
   if (isAlone) {
     await driver.reclaim();
     rmSync(`${paths.locks}/sweep`, { force: true });
@@ -94,11 +100,15 @@ export async function deleteOrphans(store: StoreContext, orphans: Orphans): Prom
   };
   for (const layer of orphans.layers) depths.set(layer, depthOf(layer));
   const byDepth = [...orphans.layers].sort((a, b) => (depths.get(b) ?? 0) - (depths.get(a) ?? 0));
-  for (const layer of byDepth) await store.deleteLayer(layer);
+  for (const layer of byDepth) {
+    await store.deleteLayer(layer);
+    failpoint("reclaim.layer-removed");
+  }
   for (const name of orphans.records) removeTree(bytesOfText(`${paths.records}/${name}`));
   for (const name of orphans.spills) removeTree(bytesOfText(`${paths.spills}/${name}`));
   for (const blob of orphans.blobs) rmSync(paths.blob(blob), { force: true });
   for (const name of orphans.temporaries) removeTree(bytesOfText(`${paths.temporary}/${name}`));
+  failpoint("reclaim.swept");
 }
 
 /** What the dead had in hand and nobody else needs. */

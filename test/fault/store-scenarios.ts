@@ -1,0 +1,92 @@
+/** What the crash tests do, and how the states before and after are told. */
+import { join } from "node:path";
+import type { Store } from "../../src/store/store.ts";
+import { commitChange, makeTree } from "./store-fixtures.ts";
+
+export interface Scenario {
+  /** Makes the state the crash happens in. */
+  readonly prepare: (store: Store, fixtures: string) => Promise<void>;
+  /** What is interrupted. */
+  readonly run: (store: Store, fixtures: string) => Promise<unknown>;
+}
+
+const nothing = async (): Promise<void> => {};
+
+async function base(store: Store, fixtures: string): Promise<void> {
+  await store.importRoot({ kind: "directory", path: join(fixtures, "tree") }, { tags: ["base:1"] });
+}
+
+export const scenarios: Readonly<Record<string, Scenario>> = {
+  import: { prepare: nothing, run: base },
+  "load-docker": {
+    prepare: base,
+    run: (store, fixtures) => store.load({ path: join(fixtures, "docker-archive.tar") }),
+  },
+  "load-oci-compressed": {
+    prepare: nothing,
+    run: (store, fixtures) => store.load({ path: join(fixtures, "oci-archive.tar.gz") }),
+  },
+  create: { prepare: base, run: (store) => store.createContainer({ image: "base:1", name: "box" }) },
+  commit: {
+    prepare: async (store, fixtures) => {
+      await base(store, fixtures);
+      const container = await store.createContainer({ image: "base:1", name: "box" });
+      await using mounted = await store.driver.mount(container.layerId);
+      makeTree(join(mounted.path, "more"), "more");
+    },
+    run: (store) => store.commitContainer("box", { tags: ["base:2"] }),
+  },
+  rm: {
+    prepare: async (store, fixtures) => {
+      await base(store, fixtures);
+      await store.createContainer({ image: "base:1", name: "box" });
+    },
+    run: (store) => store.removeContainer("box"),
+  },
+  rmi: {
+    prepare: async (store, fixtures) => {
+      await base(store, fixtures);
+      await commitChange(store, "base:1", "base:2", "a");
+      await commitChange(store, "base:2", "base:3", "b");
+      await store.removeImage("base:2");
+      await store.removeImage("base:1");
+    },
+    run: (store) => store.removeImage("base:3"),
+  },
+  gc: {
+    prepare: async (store, fixtures) => {
+      await base(store, fixtures);
+      await commitChange(store, "base:1", "base:2", "a");
+      const image = store.image("base:2");
+      await store.publish({ cache: [{ key: "step", chainId: image.chainId }] });
+      await store.removeImage("base:2");
+      await store.removeImage("base:1");
+    },
+    run: (store) => store.gc({ cacheMaxAgeMs: 0 }),
+  },
+  // Opening is all there is to it.
+  reclaim: { prepare: nothing, run: nothing },
+  // Two processes' worth of the same chain: the second publisher drops his layers and moves what stands on them.
+  duplicate: {
+    prepare: base,
+    run: async (store) => {
+      const first = await store.beginLayer(undefined);
+      makeTree(treeOf(store, first.layerId), "same");
+      const second = await store.beginLayer(undefined);
+      makeTree(treeOf(store, second.layerId), "same");
+      const a = store.sealLayer(first, { clampMtimeSec: 1 });
+      const b = store.sealLayer(second, { clampMtimeSec: 1 });
+      const { chainId } = await a.done;
+      await store.publish({ layers: [a], cache: [{ key: "a", chainId }] });
+      const top = await store.beginLayer(b);
+      const sealed = store.sealLayer(top);
+      const done = await sealed.done;
+      await store.publish({ layers: [b, sealed], cache: [{ key: "b", chainId: done.chainId }] });
+    },
+  },
+};
+
+/** Where a layer's files can be written without a mount. */
+function treeOf(store: Store, layerId: Parameters<Store["driver"]["applyTarget"]>[0]): string {
+  return store.driver.applyTarget(layerId).root;
+}
