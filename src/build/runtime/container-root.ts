@@ -3,7 +3,8 @@
  * runtimes and the built-in sandbox start from.
  */
 import type { LayerView } from "../../drivers/driver.ts";
-import type { ByteString } from "../../lib/bytes.ts";
+import { LamellaError } from "../../errors/lamella-error.ts";
+import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import { Disposables } from "../../lib/disposables.ts";
 import {
   AT_FDCWD,
@@ -171,11 +172,18 @@ function readHostFile(path: ByteString): Buffer {
 
 function openSource(source: MountSource, namespaces: ThreadNamespaces, index: number, stack: Disposables): ByteString {
   if (source.kind === "host") return source.path;
-  const at = namespaces.directory(`source${index}`);
-  stack.use(mountRoot(source.view, at));
+  let at: ByteString;
+  if (source.kind === "directory") at = source.root;
+  else {
+    at = namespaces.directory(`source${index}`);
+    stack.use(mountRoot(source.view, at));
+  }
   using root = sys.open(at, O_PATH | O_DIRECTORY);
   using found = locate(root.fd, source.path);
-  return found.path === "/" ? at : `${at}${found.path}`;
+  if (found.stat === undefined) {
+    throw new LamellaError("not_found", "SOURCE_NOT_FOUND", `mount source ${textOfBytes(source.path)} does not exist`);
+  }
+  return found.path === "/" ? at : `${at === "/" ? "" : at}${found.path}`;
 }
 
 export function writeFile(path: ByteString, content: Uint8Array, mode: number): void {

@@ -2,9 +2,10 @@
 import type { LayerView } from "../../drivers/driver.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 
-/** Where a bind mount takes its content from: a path of the host, or a path inside another layer. */
+/** Where a bind mount takes its content from: a path of the host, a path resolved inside a directory, or inside a layer. */
 export type MountSource =
   | { readonly kind: "host"; readonly path: ByteString }
+  | { readonly kind: "directory"; readonly root: ByteString; readonly path: ByteString }
   | { readonly kind: "layer"; readonly view: LayerView; readonly path: ByteString };
 
 /** A mount the container gets beyond the usual ones. Targets are resolved inside its root; missing ones are made. */
