@@ -3,9 +3,11 @@
  * standard output when it is ready.
  *
  *     hold NAME HOME ID     mounts the layer and keeps it mounted until a line comes in
+ *     cycle NAME HOME ID    mounts and unmounts the layer many times, looking for the file `file` in it, and ends
  *     churn NAME HOME ID    makes and removes layers on top of ID until it is killed
  */
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { newLayerId, parseLayerId } from "../drivers/layer-id.ts";
 import { driverFactories } from "../drivers/open-driver.ts";
 
@@ -19,6 +21,12 @@ if (task === "hold") {
   process.stdout.write("mounted\n");
   await once(process.stdin, "data");
   process.stdin.pause();
+} else if (task === "cycle") {
+  process.stdout.write("cycling\n");
+  for (let i = 0; i < 40; i++) {
+    await using mounted = await driver.mount(layer);
+    if (readFileSync(`${mounted.path}/file`, "utf8") !== "x") throw new Error("the layer's file is wrong");
+  }
 } else {
   process.stdout.write("churning\n");
   for (;;) {

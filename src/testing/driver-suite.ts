@@ -119,7 +119,7 @@ class Scene implements AsyncDisposable {
       .filter((point) => point.startsWith(`${this.home}/`));
   }
 
-  async spawn(task: "hold" | "churn", id: LayerId): Promise<ChildProcessWithoutNullStreams> {
+  async spawn(task: "hold" | "cycle" | "churn", id: LayerId): Promise<ChildProcessWithoutNullStreams> {
     const script = fileURLToPath(workerUrl(import.meta.url, "./driver-process"));
     const child = spawn(process.execPath, [...process.execArgv, script, task, this.driver.name, this.home, id]);
     let complaint = "";
@@ -415,6 +415,17 @@ function processes(scene: SceneTest): void {
     const [code] = await once(child, "exit");
     assert.equal(code, 0);
     assert.deepEqual(s.mountsLeft(), []);
+    await s.driver.remove(id);
+  });
+
+  scene("lets processes mount and unmount one layer at the same time", async (s) => {
+    const id = await s.layer(await s.layer(), (root) => writeFileSync(`${root}/file`, "x"));
+    const others = await Promise.all([s.spawn("cycle", id), s.spawn("cycle", id)]);
+    const exits = others.map((child) => (child.exitCode === null ? once(child, "exit") : [child.exitCode]));
+    for (let i = 0; i < 40; i++) await s.change(id, (root) => assert.equal(readFileSync(`${root}/file`, "utf8"), "x"));
+    for (const exit of exits) assert.equal((await exit)[0], 0);
+    assert.deepEqual(s.mountsLeft(), []);
+    await s.change(id, (root) => assert.equal(readFileSync(`${root}/file`, "utf8"), "x"));
     await s.driver.remove(id);
   });
 

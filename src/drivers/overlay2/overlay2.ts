@@ -28,6 +28,7 @@ import { isLayerId } from "../layer-id.ts";
 import { LayerUses } from "../layer-uses.ts";
 import { mountView, overlayOptionStrings } from "../mount-view.ts";
 import { readSmallFile, writeNewFile } from "../small-file.ts";
+import { staleTrials } from "../trial-directory.ts";
 import { Layout, newLinkName } from "./layout.ts";
 import { moduleParameters } from "./module-parameters.ts";
 import {
@@ -228,7 +229,7 @@ export class Overlay2Driver implements Driver {
   }
 
   async reclaim(): Promise<number> {
-    const asides: ByteString[] = [];
+    const asides = staleTrials(this.home);
     let count = 0;
     {
       using _ = lockFile(this.#layout.state("lock"), "exclusive");
