@@ -48,12 +48,17 @@ export function resolveUser(rootFd: number, text: string): ImageUser {
   const uid = entry?.name === wanted ? entry.uid : (number ?? entry?.uid ?? 0);
   const home = entry?.home || "/";
   if (groupText !== undefined && groupText !== "")
-    return { uid, gid: resolveGroup(rootFd, groupText, text), groups: [], home };
-  if (entry === undefined) return { uid, gid: 0, groups: [], home };
+    return withOwnGroup({ uid, gid: resolveGroup(rootFd, groupText, text), groups: [], home });
+  if (entry === undefined) return withOwnGroup({ uid, gid: 0, groups: [], home });
   const groups = readEntries(rootFd, "/etc/group", groupEntry)
     .filter((group) => group.members.includes(entry.name))
     .map((group) => group.gid);
-  return { uid, gid: entry.gid, groups: [...new Set(groups)], home };
+  return withOwnGroup({ uid, gid: entry.gid, groups, home });
+}
+
+/** The primary group is a supplementary one too, so that giving it up (CVE-2022-36109) takes no access away or adds it. */
+function withOwnGroup(user: ImageUser): ImageUser {
+  return { ...user, groups: [...new Set([user.gid, ...user.groups])].sort((a, b) => a - b) };
 }
 
 /** Owner of copied files: as for a user, but a number without a group means that number for both, and a name its own id. */

@@ -8,13 +8,17 @@ import { LamellaError } from "../../errors/lamella-error.ts";
 import { type ByteString, bytesOfText, textOfBytes } from "../../lib/bytes.ts";
 import {
   AT_FDCWD,
+  AT_RECURSIVE,
   CLONE_NEWIPC,
   CLONE_NEWUTS,
+  MOUNT_ATTR_RDONLY,
   MS_BIND,
   MS_NODEV,
   MS_NOEXEC,
   MS_NOSUID,
+  MS_RDONLY,
   MS_REC,
+  MS_REMOUNT,
   O_RDONLY,
   O_RDWR,
 } from "../../sys/constants.ts";
@@ -32,7 +36,7 @@ import type {
   RuntimeEngine,
 } from "./container-spec.ts";
 import { defaultPath, findInRoot } from "./executable.ts";
-import { readIdMaps, requireMapped } from "./id-map.ts";
+import { isMapped, readIdMaps, requireMapped } from "./id-map.ts";
 import { ociSpec } from "./oci-spec.ts";
 import { type HostTools, PidNamespace } from "./pid-namespace.ts";
 import { dropBoundingSet, enterDirectory, enterRoot, mountSandbox, spawnAs } from "./sandbox.ts";
@@ -83,8 +87,11 @@ export class ContainerThread {
       using stdin = sys.open("/dev/null", O_RDWR);
       const root = openContainerRoot(spec, this.#namespaces);
       try {
-        const user = resolveUser(root.fd, spec.user ?? "");
-        requireMapped(this.#idMaps, user.uid, user.gid, `user ${JSON.stringify(spec.user ?? "root")}`);
+        const named = resolveUser(root.fd, spec.user ?? "");
+        requireMapped(this.#idMaps, named.uid, named.gid, `user ${JSON.stringify(spec.user ?? "root")}`);
+        // Supplementary groups that do not exist here can give nothing either.
+        const groups = named.groups.filter((gid) => isMapped(this.#idMaps, 0, gid));
+        const user = { ...named, groups: this.#idMaps.maySetGroups ? groups : [] };
         const started = this.#start(spec, root, user, pids, stdin.fd);
         if ("exitCode" in started) return started;
         times.prepareMs = performance.now() - start;
@@ -162,6 +169,7 @@ export class ContainerThread {
     const bundle = this.#namespaces.directory("bundle");
     const id = `lamella${process.pid}-${++this.#count}`;
     const log = `${bundle}/log`;
+    const bindSys = this.#idMaps.nested && this.#namespaces.network === "host" ? this.#readOnlySys() : undefined;
     const config = ociSpec({
       root,
       args: spec.args,
@@ -171,7 +179,7 @@ export class ContainerThread {
       hostname: spec.hostname ?? "lamella",
       tty: spec.tty ?? false,
       readOnly: spec.readOnly ?? false,
-      bindSys: this.#idMaps.nested && this.#namespaces.network === "host",
+      bindSys,
       ttyGroup: this.#ttyGroup(),
       maySetGroups: this.#idMaps.maySetGroups,
       cgroupsPath: engine.kind === "runc" ? `/lamella/${id}` : undefined,
@@ -189,6 +197,16 @@ export class ContainerThread {
     raw.closeRangeCloexec(3);
     const child = spawn(engine.path, args, { stdio: [...stdio], env: {}, cwd: "/", detached: !(spec.tty ?? false) });
     return { child, engineFailure: (code) => (code === 0 ? undefined : failureInLog(engine.kind, log)) };
+  }
+
+  /** The host's /sys, all of it read-only, to be shown where none can be mounted. */
+  #readOnlySys(): ByteString {
+    const path = this.#namespaces.directory("sys");
+    sys.mount("/sys", path, "", MS_BIND | MS_REC, "");
+    const attributes = { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
+    if (raw.mount_setattr(AT_FDCWD, path, AT_RECURSIVE, attributes) < 0)
+      raw.mount("", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "");
+    return path;
   }
 
   async #watch(

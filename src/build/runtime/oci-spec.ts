@@ -16,8 +16,8 @@ export interface OciSpecOptions {
   readonly hostname: string;
   readonly tty: boolean;
   readonly readOnly: boolean;
-  /** The process is in a user namespace and shares the host's network: /sys can only be shown, not mounted. */
-  readonly bindSys: boolean;
+  /** In a user namespace with the host's network /sys cannot be mounted: the path of one to show instead. */
+  readonly bindSys: ByteString | undefined;
   readonly ttyGroup: boolean;
   readonly maySetGroups: boolean;
   readonly cgroupsPath: string | undefined;
@@ -86,8 +86,8 @@ function systemMounts(options: OciSpecOptions): OciMount[] {
         ...(options.ttyGroup ? ["gid=5"] : []),
       ],
     },
-    options.bindSys
-      ? { destination: "/sys", type: "none", source: "/sys", options: ["rbind", ...flags, "ro"] }
+    options.bindSys !== undefined
+      ? { destination: "/sys", type: "none", source: textOfBytes(options.bindSys), options: ["rbind", ...flags, "ro"] }
       : { destination: "/sys", type: "sysfs", source: "sysfs", options: [...flags, "ro"] },
     { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: flags },
     {
@@ -105,7 +105,7 @@ function ociMount(mount: ContainerRoot["mounts"][number]): OciMount {
     return {
       destination,
       type: "bind",
-      source: textOfBytes(mount.source as ByteString),
+      source: textOfBytes(mount.source),
       options: ["rbind", "rprivate", mount.readOnly ? "ro" : "rw"],
     };
   const size = mount.sizeBytes === undefined ? [] : [`size=${mount.sizeBytes}`];

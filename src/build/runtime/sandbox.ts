@@ -199,9 +199,8 @@ function becomeUser(user: ImageUser, maySetGroups: boolean): () => void {
   const check = (call: string, r: number): void => {
     if (r < 0) throw new SyscallError(call, -r, `user ${user.uid}:${user.gid}`);
   };
-  // As root without groups there is nothing to change but the groups this process was started with.
+  // Where groups may not be set, those of the process stay: none of them exists in the namespace but the mapped one.
   if (maySetGroups) check("setgroups", raw.setgroups(user.groups));
-  else if (user.groups.length > 0) check("setgroups", -EPERM);
   if (user.uid === 0 && user.gid === 0) return () => {};
   check("setresgid", raw.setresgid(user.gid, user.gid, 0));
   check("setresuid", raw.setresuid(user.uid, user.uid, 0));
