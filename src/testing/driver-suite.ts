@@ -3,6 +3,7 @@
  *
  * The caller sees to the surroundings: a mount namespace of the test's own where the driver mounts, and homes on the file
  * system to be tested. Every test has a home of its own, opens the driver there, and at its end looks for mounts left.
+ * One long file, since it is one list: what is asked of a driver is to be read in one place.
  */
 import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from "node:child_process";
