@@ -50,7 +50,7 @@ export function prepareInput({ places, log }: Context): Input {
   let size = count(root);
   for (let copy = 0; copy < 20; copy++) {
     for (const source of sources) {
-      if (size.entries >= LEAST_ENTRIES && size.sizeBytes >= LEAST_BYTES && copy + sources.indexOf(source) > 1) break;
+      if (size.entries >= LEAST_ENTRIES && size.sizeBytes >= LEAST_BYTES) break;
       const from = join("/usr", source);
       if (!existsSync(from) || !statSync(from).isDirectory()) continue;
       const to = join(root, `opt/copy${copy}`, source);
