@@ -1,0 +1,55 @@
+/**
+ * Every Dockerfile of `dockerfiles/` built by a real dockerd and by us: the configs are equal, history included, and so are
+ * the trees: paths, types, modes, owners, times, link targets, devices, attributes, contents, hard links.
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { type Docker, sharedDocker } from "../support/dockerd.ts";
+import { treeDifferences } from "../support/flat-tree.ts";
+import { readOneImage, treeOf } from "../support/image-archive.ts";
+import { baseArchive } from "./base-image.ts";
+import { type DockerfileCase, dockerfileCases, prepareContext } from "./dockerfile-cases.ts";
+import { comparableConfig } from "./image-config.ts";
+import { OurSide } from "./our-side.ts";
+
+const base = baseArchive();
+const docker = typeof base === "string" ? base : await sharedDocker();
+const ours = typeof docker === "string" ? docker : await OurSide.open();
+const reason = typeof ours === "string" ? ours : undefined;
+
+describe("Dockerfiles give what dockerd makes of them", { skip: reason }, () => {
+  const dockerd = docker as Docker;
+  const our = ours as OurSide;
+  const startedSec = Math.floor(Date.now() / 1000);
+
+  before(async () => {
+    dockerd.run(["load"], { input: base as Buffer });
+    await our.load(base as Buffer);
+  });
+  after(() => our[Symbol.asyncDispose]());
+
+  for (const one of dockerfileCases()) {
+    test(one.name, async () => {
+      const context = mkdtempSync(join(our.directory, "context-"));
+      prepareContext(one.name, context);
+      if (one.parent !== undefined) {
+        dockerd.build(context, ["-t", "parent", "-f", join(context, one.parent)]);
+        await our.build("parent", { context, file: one.parent });
+      }
+      dockerd.build(context, ["-t", one.name, ...dockerOptions(one)]);
+      await our.build(one.name, { context, buildArgs: one.buildArgs, target: one.target });
+
+      const theirs = readOneImage(dockerd.run(["save", one.name]));
+      const built = await our.saved(one.name);
+      assert.deepEqual(comparableConfig(built), comparableConfig(theirs));
+      assert.deepEqual(treeDifferences(treeOf(built), treeOf(theirs), { recentSec: startedSec }), []);
+    });
+  }
+});
+
+function dockerOptions({ buildArgs, target }: DockerfileCase): string[] {
+  const args = Object.entries(buildArgs).map(([name, value]) => `--build-arg=${name}=${value}`);
+  return target === undefined ? args : [...args, `--target=${target}`];
+}
