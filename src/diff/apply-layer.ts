@@ -9,7 +9,7 @@
  * Nothing is made durable here. When applying fails, what has been written is of no use: the caller removes target, record
  * and spill directory.
  */
-import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
+import { isLamellaError, LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
 import { WorkerPool, workerUrl } from "../fs/worker-pool.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { type DiffId, parseDiffId } from "../oci/digest.ts";
@@ -77,7 +77,8 @@ export async function applyLayer(options: ApplyLayerOptions): Promise<AppliedTar
   /** The first error of all threads; what follows it is a consequence. */
   let failure: { readonly error: unknown } | undefined;
   const fail = (error: unknown): void => {
-    failure ??= { error };
+    // A thread that was told to stop may answer before the one that failed.
+    if (failure === undefined || isLamellaError(failure.error, "canceled")) failure = { error };
     shared.stop();
   };
   const feeder = isFile ? undefined : new Feeder(shared, tar);
@@ -97,11 +98,17 @@ export async function applyLayer(options: ApplyLayerOptions): Promise<AppliedTar
       { signal, onEvent: () => feeder?.acknowledge("recorder") },
     ),
   };
+  // A thread that waits for bytes or for the base looks for this, not for the signal.
+  const abort = (): void => fail(signal?.reason);
+  signal?.addEventListener("abort", abort, { once: true });
   if (baseReady === undefined) shared.setBaseReady();
   else baseReady.then(() => shared.setBaseReady(), fail);
   run.apply.catch(fail);
   run.record.catch(fail);
-  const threads = Promise.allSettled([run.apply, run.record]).finally(() => feeder?.stop());
+  const threads = Promise.allSettled([run.apply, run.record]).finally(() => {
+    signal?.removeEventListener("abort", abort);
+    feeder?.stop();
+  });
   await feeder?.feed(signal).catch(fail);
   await threads;
   if (failure !== undefined) throw firstCause(failure.error, signal);
