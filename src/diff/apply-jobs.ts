@@ -74,7 +74,7 @@ function* piecesOf(input: Input, shared: Shared, context: JobContext<ReadSoFar>)
     if (n === 0) throw shortFile(tarFile, bytes);
     yield buffer.subarray(0, n);
     bytes += n;
-    if (bytes % (16 * chunkBytes) < n) context.post({ bytes });
+    if (bytes % (16 * chunkBytes) < n || bytes === tarFile.length) context.post({ bytes });
   }
 }
 

@@ -66,7 +66,8 @@ export class OverlayTarget extends TargetTree {
     } else if (child === leaf.borrowed) {
       this.#drop(directory, name);
     } else if (child !== undefined) return;
-    if (this.#lookup(directory, name) === undefined) return;
+    const found = this.#lookup(directory, name);
+    if (found === undefined) return;
     this.enter(directory);
     const result = raw.mknodat(this.tree.fdOf(directory), name, C.S_IFCHR, 0, 0);
     if (result === -EPERM) {
@@ -79,7 +80,9 @@ export class OverlayTarget extends TargetTree {
     }
     this.metadata.check("mknodat", result);
     directory.children.set(name, leaf.whiteout);
-    this.tree.invalidate();
+    const type = found.stat.mode & C.S_IFMT;
+    // Paths may lead through a directory or a link only.
+    if (type === C.S_IFDIR || type === C.S_IFLNK) this.tree.invalidate();
   }
 
   override hide(directory: DirNode): void {

@@ -13,6 +13,9 @@ const beneath = C.RESOLVE_BENEATH | C.RESOLVE_NO_SYMLINKS | C.RESOLVE_NO_MAGICLI
 const ENOENT = 2;
 const ENOTDIR = 20;
 const ELOOP = 40;
+const EINVAL = 22;
+const ENAMETOOLONG = 36;
+const EXDEV = 18;
 
 /** Opens the contents. Most lie in the layer itself; the merged view is asked only for what does not. */
 export class RecordContents implements Disposable {
@@ -72,6 +75,8 @@ export class RecordContents implements Disposable {
     const fd = raw.haveOpenat2 ? raw.openat2(this.#top.fd, path, openFlags, 0, beneath) : -ENOENT;
     if (fd >= 0) return fd;
     if (fd === -ENOENT || fd === -ENOTDIR || fd === -ELOOP) return this.#openMerged(path);
+    // No layer ever held such a path: the record is damaged.
+    if (fd === -EINVAL || fd === -ENAMETOOLONG || fd === -EXDEV) throw lostContent(path, "is no path in a layer");
     throw new SyscallError("openat2", -fd, textOfBytes(path));
   }
 

@@ -1,6 +1,6 @@
 /** What the tests of the applier share: building tars, applying them in one thread, describing what came of it. */
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type AppliedLayer, LayerApplier } from "../../src/diff/apply-applier.ts";
@@ -10,6 +10,7 @@ import { encodeMoves, frameBytes, frameKind } from "../../src/diff/tar-record-fo
 import { TarMaker } from "../../src/diff/tar-record-job.ts";
 import { DigestMarks } from "../../src/diff/tar-record-marks.ts";
 import { LamellaError } from "../../src/errors/lamella-error.ts";
+import { removeTree } from "../../src/fs/remove-tree.ts";
 import { type ByteString, bytesOfText } from "../../src/lib/bytes.ts";
 import { LayerStack, type MergedEntry } from "../../src/overlayfs/layer-stack.ts";
 import * as C from "../../src/sys/constants.ts";
@@ -121,7 +122,7 @@ export class Playground implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    rmSync(this.path, { recursive: true, force: true });
+    removeTree(bytesOfText(this.path));
   }
 }
 

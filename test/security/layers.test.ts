@@ -267,12 +267,12 @@ test("H19 GHSA-rp3h-jf77-q9p4: 100,000 whiteouts in deep directories take linear
   const deep = Array.from({ length: 100 }, (_, i) => `d${i}`).join("/");
   const time = (count: number): number => {
     using layer = new Layers(ground, "overlay");
-    layer.apply(tarOf(...Array.from({ length: count }, (_, i) => file(`${deep}/f${i}`, ""))));
-    const tar = tarOf(...Array.from({ length: count }, (_, i) => file(`${deep}/.wh.f${i}`, "")));
-    const missing = tarOf(...Array.from({ length: count }, (_, i) => file(`${deep}/x${i}/.wh.f`, "")));
+    const half = Array.from({ length: count / 2 }, (_, i) => i);
+    layer.apply(tarOf(...half.map((i) => file(`${deep}/f${i}`, ""))));
+    const present = half.map((i) => file(`${deep}/.wh.f${i}`, ""));
+    const tar = tarOf(...present, ...half.map((i) => file(`${deep}/x${i}/.wh.f`, "")));
     const start = performance.now();
     layer.apply(tar);
-    layer.apply(missing);
     return performance.now() - start;
   };
   time(1000);
@@ -360,24 +360,31 @@ both("H25 names of any bytes come back as they were", (layers) => {
   assert.equal(other.refused(paxBytes(paxRecord("path", "a\0b")), file("f")).kind, "invalid_argument");
 });
 
-both("H26 a sparse file of a million regions", (layers) => {
-  const regions = 200_000;
-  let map = `${regions}\n`;
-  for (let i = 0; i < regions; i++) map += `${i * 8192}\n1\n`;
+/** A file as GNU tar's PAX 1.0 format stores it: `regions` of one byte each, `stepBytes` apart. */
+function sparseFile(regions: number, stepBytes: number): Uint8Array[] {
+  const lines = [`${regions}\n`];
+  for (let i = 0; i < regions; i++) lines.push(`${i * stepBytes}\n1\n`);
+  const map = lines.join("");
   const mapBytes = Buffer.alloc(Math.ceil(map.length / 512) * 512);
   mapBytes.write(map, "latin1");
-  const data = Buffer.concat([mapBytes, Buffer.alloc(regions, 0x61)]);
   const records =
     paxRecord("GNU.sparse.major", "1") +
     paxRecord("GNU.sparse.minor", "0") +
     paxRecord("GNU.sparse.name", "sparse") +
-    paxRecord("GNU.sparse.realsize", String(regions * 8192 + 5000));
-  using layer = layers();
-  layer.apply(tarOf(paxBytes(records), file("GNUSparseFile.0/sparse", data.toString("latin1"))));
-  using top = sys.open(layer.paths[0] as string, C.O_PATH | C.O_DIRECTORY);
-  const stat = sys.statx(top.fd, "sparse");
-  assert.equal(stat.size, regions * 8192 + 5000);
-  assert.ok(stat.blocks * 512 <= regions * 4096 + 16 * 1024 * 1024, "holes were filled");
+    paxRecord("GNU.sparse.realsize", String(regions * stepBytes + 5000));
+  const data = Buffer.concat([mapBytes, Buffer.alloc(regions, 0x61)]);
+  return [paxBytes(records), entryBytes(item("file", "GNUSparseFile.0/sparse", { data }))];
+}
+
+both("H26 sparse files: holes stay holes, a million regions are written", (layers) => {
+  for (const [regions, stepBytes] of [[100, 1_000_000] as const, [1_000_000, 2] as const]) {
+    using layer = layers();
+    layer.apply(tarOf(...sparseFile(regions, stepBytes)));
+    using top = sys.open(layer.paths[0] as string, C.O_PATH | C.O_DIRECTORY);
+    const stat = sys.statx(top.fd, "sparse");
+    assert.equal(stat.size, regions * stepBytes + 5000);
+    assert.ok(stat.blocks * 512 <= 4 * 1024 * 1024, "holes were filled");
+  }
 });
 
 both("H27 numbers beyond what a file can have", (layers) => {
@@ -406,13 +413,14 @@ both("H27 numbers beyond what a file can have", (layers) => {
   assert.ok(tree.has("year10000"));
 });
 
-both("an owner that a user namespace does not map: the error says what is needed", (layers, t) => {
-  if (isInitialUserns) return t.skip("all owners exist in the initial user namespace");
-  using layer = layers();
-  const error = layer.refused(file("f", "x", { uid: 12_345 }));
-  assert.equal(error.code, "UNMAPPED_OWNER");
-  assert.match(error.hint ?? "", /subuid/);
-});
+if (!isInitialUserns) {
+  both("an owner that a user namespace does not map: the error says what is needed", (layers) => {
+    using layer = layers();
+    const error = layer.refused(file("f", "x", { uid: 12_345 }));
+    assert.equal(error.code, "UNMAPPED_OWNER");
+    assert.match(error.hint ?? "", /subuid/);
+  });
+}
 
 both("H28 8 GiB claimed in 1 KiB", (layers) => {
   using layer = layers();
