@@ -57,7 +57,8 @@ export class RecordContents implements Disposable {
       raw.close(fd);
       throw lostContent(path, problem);
     }
-    if (stat.blocks > 0 || sizeBytes === 0 || !this.#isMetacopy(fd)) return fd;
+    // The number of blocks says nothing: attributes that do not fit the inode take one.
+    if (sizeBytes === 0 || !this.#isMetacopy(fd)) return fd;
     raw.close(fd);
     return this.#openMerged(path);
   }
