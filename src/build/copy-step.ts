@@ -34,8 +34,12 @@ export async function copyStep(
     },
     createdBy() {
       const kind = patterns.length + files.length > 1 ? "multi" : "file";
-      const chown = instruction.chown === undefined ? "" : `--chown=${instruction.chown} `;
-      return nopHistory(state.config, `${instruction.kind.toUpperCase()} ${chown}${kind}:${digest} in ${destination} `);
+      // Docker writes no space between the two.
+      const chown = instruction.chown === undefined ? "" : `--chown=${instruction.chown}`;
+      return nopHistory(
+        state.config,
+        `${instruction.kind.toUpperCase()} ${chown}${kind}:${digest} in ${instruction.destination} `,
+      );
     },
     async execute(view) {
       const report = await session.threads.copy(
@@ -46,6 +50,7 @@ export async function copyStep(
           files,
           destination,
           chown: instruction.chown,
+          keepOwners: instruction.kind === "copy" && instruction.from !== undefined && instruction.chown === undefined,
           mode,
           unpack,
           clampMtimeSec: session.sourceDateEpoch,

@@ -62,10 +62,10 @@ export function environmentLookup(config: RunConfig, name: string): string | und
     ?.slice(prefix.length);
 }
 
-/** The working directory after `WORKDIR path`: absolute, clean. Errors: invalid_argument for an empty one. */
+/** The working directory after `WORKDIR path`: absolute; an absolute one as it is. Errors: invalid_argument for an empty one. */
 export function workdirOf(config: RunConfig, path: string): string {
   if (path === "") throw new LamellaError("invalid_argument", "EMPTY_WORKDIR", "the working directory is empty");
-  return cleanPath(path.startsWith("/") ? path : `${config.WorkingDir || "/"}/${path}`);
+  return path.startsWith("/") ? path : cleanPath(`${config.WorkingDir || "/"}/${path}`);
 }
 
 /** The destination of a COPY: absolute, a trailing slash kept; `.` and what ends in `/.` are directories. */

@@ -2,9 +2,10 @@
  * COPY and ADD: copies sources into a layer as Docker's classic builder does.
  *
  * A directory's content goes into the destination directory; a file goes to the destination, or into it when it is a
- * directory or ends with a slash. Everything is owned by root or by --chown; modes and modification times (whole seconds, as
- * layers of Docker have them) are the source's. Directories merge, anything else replaces what has its name. The destination
- * is resolved inside the layer's root; below it no link is followed.
+ * directory or ends with a slash. Everything is owned by root or by --chown, but what comes from another stage or image
+ * without --chown keeps its owner; modes and modification times (whole seconds, as layers of Docker have them) are the
+ * source's. A change of owner takes set-id bits and capabilities away, as it does there. Directories merge, anything else
+ * replaces what has its name. The destination is resolved inside the layer's root; below it no link is followed.
  */
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { FileCopier } from "../../fs/copy-file.ts";
@@ -79,6 +80,7 @@ class Copier {
   readonly #owner: { readonly uid: number; readonly gid: number };
   readonly #checkpoint: () => void;
   readonly #files = new FileCopier();
+  readonly #idMaps = readIdMaps();
 
   constructor(root: number, job: CopyJob, owner: { uid: number; gid: number }, checkpoint: () => void) {
     this.#root = root;
@@ -168,7 +170,8 @@ class Copier {
         const name = entry.path.slice(cut + 1);
         if (this.#linkToFirst(entry, linked, target.fd, open.fd, name)) continue;
         this.#object(entry, open.fd, name);
-        if ((entry.stat.mode & S_IFMT) === S_IFDIR) times.push({ path: entry.path, stat: entry.stat });
+        if ((entry.stat.mode & S_IFMT) === S_IFDIR && !entry.implied)
+          times.push({ path: entry.path, stat: entry.stat });
       }
     } finally {
       open.owned?.[Symbol.dispose]();
@@ -216,14 +219,27 @@ class Copier {
     } else if (type === S_IFLNK) sys.symlinkat(sys.readlinkat(entry.directory, entry.name), directory, name);
     else if (type === S_IFREG) this.#content(entry, directory, name);
     else sys.mknodat(directory, name, type | 0o600, stat.rdevMajor, stat.rdevMinor);
-    sys.lchownat(directory, name, this.#owner.uid, this.#owner.gid);
-    if (type !== S_IFLNK) sys.lchmodat(directory, name, this.#job.mode ?? stat.mode & 0o7777);
-    if (type === S_IFREG) {
-      // After chown, which takes it away. What may not be set here (another user namespace's) is left out.
-      const capability = sys.lgetxattrat(entry.directory, entry.name, XATTR_CAPABILITY);
-      if (capability !== undefined) raw.lsetxattrat(directory, name, XATTR_CAPABILITY, capability);
-    }
+    this.#attributes(entry, directory, name);
     if (type !== S_IFDIR) this.#setTimes(directory, name, stat);
+  }
+
+  #attributes(entry: SourceEntry, directory: number, name: ByteString): void {
+    const { keepOwners, mode } = this.#job;
+    const { stat } = entry;
+    const type = stat.mode & S_IFMT;
+    const sourceMode = entry.implied ? 0o755 : stat.mode & 0o7777;
+    if (keepOwners) {
+      requireMapped(this.#idMaps, stat.uid, stat.gid, textOfBytes(entry.name));
+      sys.lchownat(directory, name, stat.uid, stat.gid);
+      if (type !== S_IFLNK) sys.lchmodat(directory, name, mode ?? sourceMode);
+      // After chown, which takes it away. What may not be set here (another user namespace's) is left out.
+      const capability = type === S_IFREG ? sys.lgetxattrat(entry.directory, entry.name, XATTR_CAPABILITY) : undefined;
+      if (capability !== undefined) raw.lsetxattrat(directory, name, XATTR_CAPABILITY, capability);
+      return;
+    }
+    if (type !== S_IFLNK) sys.lchmodat(directory, name, sourceMode);
+    sys.lchownat(directory, name, this.#owner.uid, this.#owner.gid);
+    if (mode !== undefined && type !== S_IFLNK) sys.lchmodat(directory, name, mode);
   }
 
   #content(entry: SourceEntry, directory: number, name: ByteString): void {

@@ -33,6 +33,8 @@ export interface CopyJob {
   /** Absolute; ends with `/` when it must be a directory. */
   readonly destination: string;
   readonly chown: string | undefined;
+  /** Copies have the owners of their sources: as Docker's classic builder does for --from without --chown. */
+  readonly keepOwners: boolean;
   /** Permission bits of everything copied. */
   readonly mode: number | undefined;
   /** Unpack sources that are archives. */

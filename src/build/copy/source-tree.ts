@@ -34,6 +34,8 @@ export interface SourceEntry {
   /** The directory it is in, and its name there. */
   readonly directory: number;
   readonly name: ByteString;
+  /** A directory that is ignored itself and comes only because of what is in it: its attributes are not the source's. */
+  readonly implied: boolean;
 }
 
 export class SourceTree implements Disposable {
@@ -82,7 +84,7 @@ export class SourceTree implements Disposable {
   *entries(match: Match): Generator<SourceEntry> {
     using place = locate(this.#root.fd, match.path, { followLast: false });
     const name = place.name ?? ".";
-    const entry = { path: "", stat: match.stat, directory: place.directory, name };
+    const entry = { path: "", stat: match.stat, directory: place.directory, name, implied: false };
     yield entry;
     if ((match.stat.mode & S_IFMT) === S_IFDIR) yield* this.#below(place.directory, name, match.path, "", []);
   }
@@ -100,9 +102,11 @@ export class SourceTree implements Disposable {
       const stat = sys.statIfExists(directory.fd, child);
       if (stat === undefined) continue;
       const childTreePath = treePath === "" ? child : `${treePath}/${child}`;
-      const entry = { path: path === "" ? child : `${path}/${child}`, stat, directory: directory.fd, name: child };
       const isDirectory = (stat.mode & S_IFMT) === S_IFDIR;
       const verdict = this.#judge(childTreePath, isDirectory);
+      const childPath = path === "" ? child : `${path}/${child}`;
+      const implied = verdict === "perhaps";
+      const entry = { path: childPath, stat, directory: directory.fd, name: child, implied };
       if (verdict === "out") continue;
       if (verdict === "in") {
         // Directories that are ignored themselves come only when something in them does not.
