@@ -17,6 +17,8 @@
  *
  * A published layer lives while an image, a container, a cache row, a layer on top of it, or a process that holds it needs
  * it. Any number of processes may work on one root.
+ *
+ * What only some commands need (archives, checks, collection) is loaded when it is called for: opening must be quick.
  */
 
 import type { Driver } from "../drivers/driver.ts";
@@ -26,13 +28,11 @@ import { type ImageConfig, parseConfig } from "../oci/config.ts";
 import type { ChainId, Digest } from "../oci/digest.ts";
 import { readBlob } from "./blobs.ts";
 import { cacheGet } from "./cache.ts";
-import { checkStore, readLayer } from "./check.ts";
 import { commitContainer, createContainer, listContainers, removeContainer, requireContainer } from "./containers.ts";
 import type { StoreContext } from "./context.ts";
-import { collectGarbage } from "./gc.ts";
 import { findImage, listImages, removeImage, requireImage, tagImage, tagsOf, untag } from "./images.ts";
-import { type ImportOptions, type ImportSource, importRoot } from "./import-root.ts";
-import { type LoadedImage, type LoadOptions, type LoadSource, loadImages } from "./load.ts";
+import type { ImportOptions, ImportSource } from "./import-root.ts";
+import type { LoadedImage, LoadOptions, LoadSource } from "./load.ts";
 import { closeStore, openStore } from "./open-store.ts";
 import { publish } from "./publish.ts";
 import type {
@@ -46,7 +46,7 @@ import type {
   StoreOptions,
   UnpackOptions,
 } from "./requests.ts";
-import { type SaveOptions, type SaveTarget, saveImages } from "./save.ts";
+import type { SaveOptions, SaveTarget } from "./save.ts";
 import { Staging } from "./staging.ts";
 import type {
   BuildCacheRecord,
@@ -58,7 +58,6 @@ import type {
   LayerRecord,
   RemovedItem,
 } from "./types.ts";
-import { measureUsage } from "./usage.ts";
 
 export type {
   ActiveLayer,
@@ -169,6 +168,7 @@ export class Store implements AsyncDisposable {
   ): AsyncGenerator<Uint8Array> {
     using _hold = this.hold(chainId);
     const layer = this.layer(chainId) as LayerRecord;
+    const { readLayer } = await import("./check.ts");
     yield* readLayer(this.#store, layer, options.signal);
   }
 
@@ -267,16 +267,19 @@ export class Store implements AsyncDisposable {
 
   /** Makes an image of one layer from a root directory, or its tar, plain or compressed. */
   async importRoot(source: ImportSource, options: ImportOptions = {}): Promise<ImageRecord> {
+    const { importRoot } = await import("./import-root.ts");
     return importRoot(this.#store, this.#staging, source, options);
   }
 
   /** Loads the images of a docker-archive, an OCI archive (plain or compressed) or an OCI layout directory. */
   async load(source: LoadSource, options: LoadOptions = {}): Promise<readonly LoadedImage[]> {
+    const { loadImages } = await import("./load.ts");
     return loadImages(this.#store, this.#staging, source, options);
   }
 
   /** Writes images as a docker-archive, an OCI archive or an OCI layout directory. Same images, same bytes. */
   async save(images: readonly string[], target: SaveTarget, options: SaveOptions = {}): Promise<void> {
+    const { saveImages } = await import("./save.ts");
     await saveImages(this.#store, images, target, options);
   }
 
@@ -284,16 +287,19 @@ export class Store implements AsyncDisposable {
 
   /** Removes what nothing needs. */
   async gc(options: GcOptions = {}): Promise<GcReport> {
+    const { collectGarbage } = await import("./gc.ts");
     return collectGarbage(this.#store, options);
   }
 
   /** Verifies that disk and records agree. */
   async check(options: CheckOptions = {}): Promise<CheckReport> {
+    const { checkStore } = await import("./check.ts");
     return checkStore(this.#store, options);
   }
 
   /** Space on disk, counted as `du` counts. Other file systems mounted below the root are not entered. */
   async usage(): Promise<DiskUsage> {
+    const { measureUsage } = await import("./usage.ts");
     return measureUsage(this.#store);
   }
 
