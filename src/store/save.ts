@@ -184,7 +184,11 @@ async function writeLayout(
   const compressed: Promise<CompressedLayer>[] = [];
   const start = (): void => {
     const layer = waiting.shift();
-    if (layer !== undefined) compressed.push(compressLayer(store, layer, options));
+    if (layer === undefined) return;
+    const work = compressLayer(store, layer, options);
+    // It may fail while an earlier one is still waited for.
+    work.catch(() => {});
+    compressed.push(work);
   };
   for (let i = 0; i < layersAtOnce; i++) start();
   try {
