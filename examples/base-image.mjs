@@ -24,9 +24,9 @@ import { pathToFileURL } from "node:url";
 import { readElf } from "./elf.mjs";
 
 /** Tools an image cannot do without here, and those that are welcome. */
-const requiredTools = "sh cat chmod chown cp echo ls mkdir mv pwd rm sleep touch true uname".split(" ");
+const requiredTools = "sh cat chmod chown cp echo ls mkdir mv pwd rm sleep touch true uname wc".split(" ");
 const welcomeTools =
-  "basename cut date dirname env expr false find grep head hostname id ln printf ps rmdir sed sort stat tail tar tr wc".split(
+  "basename cut date dirname env expr false find grep head hostname id ln printf ps rmdir sed sort stat tail tar tr".split(
     " ",
   );
 

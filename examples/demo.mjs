@@ -99,6 +99,42 @@ function ownerForChown() {
   return Number(mapped[2]) > 1000 || mapped.length > 3 ? "1000:1000" : "0:0";
 }
 
+/**
+ * One line a step that made a layer: what it holds, how long finding that out took and how many entries were looked at,
+ * and how many a comparison of the whole trees before and after would have had to read.
+ */
+async function printSteps() {
+  const { Engine } = await import("lamella");
+  const engine = await Engine.open({ root, driver });
+  const rows = [["STEP", "CHANGED", "LAYER", "DIFF TIME", "LOOKED AT", "NAIVE DIFF"]];
+  let layers = 1;
+  let before = await engine.countEntries("hello", { layers });
+  for (const { text, layer } of report.steps) {
+    if (layer === undefined) continue;
+    const after = await engine.countEntries("hello", { layers: ++layers });
+    const { added, modified, deleted } = layer;
+    rows.push([
+      text.length > 44 ? `${text.slice(0, 43)}…` : text,
+      `+${added} ~${modified} -${deleted}`,
+      layer.tarSizeBytes > 1e6
+        ? `${(layer.tarSizeBytes / 1e6).toFixed(1)}MB`
+        : `${Math.ceil(layer.tarSizeBytes / 1e3)}kB`,
+      `${layer.durationMs.toFixed(1)}ms`,
+      String(layer.visited),
+      String(before + after),
+    ]);
+    before = after;
+  }
+  await engine[Symbol.asyncDispose]();
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  for (const row of rows) {
+    console.log(row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join("   "));
+  }
+  const looked = rows.slice(1).reduce((sum, row) => sum + Number(row[4]), 0);
+  const naive = rows.slice(1).reduce((sum, row) => sum + Number(row[5]), 0);
+  console.log(`(entries; +added ~changed -deleted) in all: ${looked} looked at, ${naive} by a naive diff`);
+}
+
 heading("A base image from this machine's own files");
 const baseRoot = join(work, "base-root");
 const base = makeBaseImage({ root: baseRoot, moreData: [join(project, "node_modules")] });
@@ -113,7 +149,7 @@ lamella("info");
 
 heading("A build");
 const owner = ownerForChown();
-const _report = JSON.parse(
+const report = JSON.parse(
   answerOf(
     ...["build", "--json", "-t", "hello", "--no-cache", "--build-arg", `OWNER=${owner}`],
     join(project, "examples/hello"),

@@ -1,4 +1,7 @@
 /** Lamella as a library: the engine, its options and results, and the error type. */
+
+export type { BuildEvent, BuildStep, StepOutcome } from "./build/build-events.ts";
+export type { BuildResult } from "./build/builder.ts";
 export { Engine } from "./engine/engine.ts";
 export type { HostFacts, IdMapping } from "./engine/host.ts";
 export type { ContainerInspection, GraphDriverData, HistoryItem, ImageInspection } from "./engine/inspection.ts";

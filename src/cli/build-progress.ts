@@ -90,6 +90,12 @@ export class BuildProgress implements Disposable {
     }
   };
 
+  /** The image is made. */
+  finish(id: string, tags: readonly string[], durationMs: number): void {
+    const names = tags.length > 0 ? ` as ${tags.join(", ")}` : "";
+    this.print(`${this.#style.bold(`built ${id.slice(0, 19)}${names}`)} in ${humanDuration(durationMs)}`);
+  }
+
   /** Prints a line that stays, unless nothing is to be shown. */
   print(line: string): void {
     if (this.#mode !== "none") this.#lines.print(line);
@@ -199,7 +205,8 @@ export class BuildProgress implements Disposable {
 
   #title(step: BuildStep): string {
     const room = this.#mode === "tty" ? Math.max(24, Math.min(64, stderr.columns - 60)) : 4096;
-    const text = step.text.length > room ? `${step.text.slice(0, room - 1)}…` : step.text;
+    const line = step.text.replace(/\s+/g, " ");
+    const text = line.length > room ? `${line.slice(0, room - 1)}…` : line;
     return `${this.#style.bold(this.#number(step))} ${text}`;
   }
 

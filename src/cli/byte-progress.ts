@@ -36,7 +36,8 @@ export class ByteProgress implements Disposable {
   finish(label: string, how: string): void {
     const item = this.#items.get(label);
     this.#items.delete(label);
-    const detail = item && `${humanSize(item.bytes)} in ${humanDuration(performance.now() - item.startedAt)}`;
+    const tookMs = item === undefined ? 0 : performance.now() - item.startedAt;
+    const detail = item && `${humanSize(item.bytes)}${tookMs < 10 ? "" : ` in ${humanDuration(tookMs)}`}`;
     this.#lines?.print(`${label}: ${how}${detail === undefined ? "" : this.#style.dim(` (${detail})`)}`);
   }
 

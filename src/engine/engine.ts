@@ -2,9 +2,9 @@
  * The engine: everything Lamella does, as an asynchronous API. The command line is a thin layer over it and uses nothing
  * else.
  *
- *     await using engine = await Engine.open({ root: "/var/lib/lamella" });
+ *     const engine = await Engine.open({ root: "/var/lib/lamella" });
  *     await engine.import({ source: "/srv/debian", name: "debian:12" });
- *     const { image } = await engine.build({ context: ".", tags: ["app"] });
+ *     const { image } = await engine.build({ context: ".", tags: ["app"], searchPath: ["/usr/bin"] });
  *     for (const change of await engine.diff(await engine.create({ image: "app" }))) console.log(change.kind, change.path);
  *
  * Images are named by reference (`name[:tag]`), by ID, or by a unique prefix of one; containers by ID, prefix or name.
@@ -13,6 +13,7 @@
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import { type BuildResult, build } from "../build/builder.ts";
 import { StepThreads } from "../build/step-threads.ts";
 import { listChanges } from "../diff/export-layer.ts";
 import type { Driver, LayerId, LayerView } from "../drivers/driver.ts";
@@ -25,6 +26,7 @@ import type { ImportSource } from "../store/import-root.ts";
 import type { LoadedImage } from "../store/load.ts";
 import { type ImageListing, Store } from "../store/store.ts";
 import type { CheckReport, ContainerRecord, DiskUsage, GcReport, ImageRecord, RemovedItem } from "../store/types.ts";
+import { exportTreeToDirectory, exportTreeToTar } from "./export-tree.ts";
 import { engineInfo } from "./info.ts";
 import {
   type ContainerInspection,
@@ -37,6 +39,7 @@ import {
 } from "./inspection.ts";
 import { type FileEntry, listTree, openTree, readFromTree } from "./look-into.ts";
 import type {
+  BuildOptions,
   CheckOptions,
   CommitOptions,
   CreateOptions,
@@ -163,6 +166,32 @@ export class Engine implements AsyncDisposable {
     return this.#store.removeImage(image, options);
   }
 
+  /**
+   * Builds an image from a Dockerfile. Errors: BuildError and DockerfileError with the line, not_found for a file, image or
+   * stage; canceled, when everything has been cleaned up.
+   */
+  async build(options: BuildOptions): Promise<BuildResult> {
+    const { searchPath, runtime, ...rest } = options;
+    return build({ ...rest, store: this.#store, threads: { searchPath, engine: runtime } });
+  }
+
+  /**
+   * Writes the whole file system of an image, to a tar file or a directory that is new or empty.
+   * Errors: not_found, failed_precondition.
+   */
+  async exportTree(
+    image: string,
+    target: { readonly tar: string } | { readonly directory: string },
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
+    const { chainId } = this.#store.image(image);
+    const top = this.#store.layersOf(chainId).at(-1);
+    if (top === undefined || chainId === undefined) throw noFiles(image);
+    using _ = this.#store.hold(chainId);
+    if ("tar" in target) await exportTreeToTar(this.driver, top.layerId, target.tar, options);
+    else await exportTreeToDirectory(this.driver, top.layerId, target.directory, options);
+  }
+
   // ---- looking inside ------------------------------------------------------------------------------------------------
 
   /**
@@ -270,7 +299,7 @@ export class Engine implements AsyncDisposable {
       const spec = containerSpec(options, image.config.config ?? {}, root, id);
       await using threads = new StepThreads({
         // What the thread covers with a file system of its own, and never looks at.
-        scratch: join(this.root, "blobs"),
+        scratch: join(this.root, "tmp"),
         searchPath: options.searchPath,
         engine: options.runtime,
         parallelism: 1,
@@ -311,9 +340,7 @@ export class Engine implements AsyncDisposable {
       container !== undefined && layers === undefined
         ? container.layerId
         : chain[(layers ?? chain.length) - 1]?.layerId;
-    if (layerId === undefined) {
-      throw new LamellaError("not_found", "NO_LAYERS", `${name} holds no files: it has no layers`);
-    }
+    if (layerId === undefined) throw noFiles(name);
     const hold = chainId === undefined ? undefined : this.#store.hold(chainId);
     try {
       const tree = openTree(this.driver.contentSource(layerId));
@@ -339,6 +366,10 @@ export class Engine implements AsyncDisposable {
       throw error;
     }
   }
+}
+
+function noFiles(name: string): LamellaError {
+  return new LamellaError("not_found", "NO_LAYERS", `${name} holds no files: it has no layers`);
 }
 
 function platformOf(platform: string | Platform | undefined): Platform | undefined {

@@ -1,4 +1,5 @@
 /** The options and results of the Engine's methods that are not the store's own. */
+import type { BuildOptions as BuilderOptions } from "../build/builder.ts";
 import type { ProbeResult } from "../drivers/driver.ts";
 import type { Platform } from "../oci/platform.ts";
 import type { ImportOptions as StoreImportOptions } from "../store/import-root.ts";
@@ -50,6 +51,13 @@ export interface SaveOptions extends StoreSaveOptions {
   readonly images: readonly string[];
   /** A path that appears when it is complete, or a sink of bytes (archives only). */
   readonly output: string | ((chunk: Uint8Array) => Promise<void>);
+}
+
+export interface BuildOptions extends Omit<BuilderOptions, "store" | "threads"> {
+  /** Where programs of the host (crun, runc) are looked for: the directories of PATH. */
+  readonly searchPath: readonly string[];
+  /** What runs the commands; default: crun if it is installed, else runc, else the built-in sandbox. */
+  readonly runtime?: "crun" | "runc" | "builtin" | undefined;
 }
 
 export interface CreateOptions {
