@@ -20,3 +20,8 @@ export interface ArchivedImage {
   /** References as the archive has them. */
   readonly tags: readonly string[];
 }
+
+/** A name as people write it: Docker's registry, which its tools write out in full, goes without saying. */
+export function familiarName(name: string): string {
+  return name.replace(/^docker\.io\/(?:library\/)?/, "");
+}

@@ -5,7 +5,7 @@ import { type Digest, digestOf, parseDigest } from "../oci/digest.ts";
 import { maxDocumentBytes } from "../oci/json.ts";
 import { parseDockerArchiveManifest } from "../oci/layout.ts";
 import { type ArchiveSource, badMember, type FilePart, readPart } from "./archive-source.ts";
-import type { ArchivedImage, ArchivedLayer } from "./archived-image.ts";
+import { type ArchivedImage, type ArchivedLayer, familiarName } from "./archived-image.ts";
 import { digestMismatch } from "./verified.ts";
 
 /** The images of an archive with a manifest.json. Errors: invalid_argument, data_loss; they name the member. */
@@ -29,7 +29,7 @@ export function readDockerArchive(source: ArchiveSource): ArchivedImage[] {
       const diffId = config.rootfs.diff_ids[i] as ArchivedLayer["diffId"];
       return { diffId, part, what: `${source.what}: ${path}`, digest: blob };
     });
-    return { configBytes: bytes, config, layers, tags: item.repoTags };
+    return { configBytes: bytes, config, layers, tags: item.repoTags.map(familiarName) };
   });
 }
 

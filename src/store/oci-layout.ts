@@ -17,7 +17,7 @@ import { isConfigType, layerKindOf } from "../oci/media-types.ts";
 import { formatPlatform, type Platform, platformDistance, platformOfNode } from "../oci/platform.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
 import { type ArchiveSource, badMember, type FilePart, readPart } from "./archive-source.ts";
-import type { ArchivedImage, ArchivedLayer } from "./archived-image.ts";
+import { type ArchivedImage, type ArchivedLayer, familiarName } from "./archived-image.ts";
 import { within } from "./docker-archive.ts";
 import { digestMismatch, sizeMismatch } from "./verified.ts";
 
@@ -164,10 +164,10 @@ function nameOf(descriptor: Descriptor): string | undefined {
 function tagsOf(descriptor: Descriptor): string[] {
   const full = descriptor.annotations?.[containerdNameKey];
   const refName = descriptor.annotations?.[refNameKey];
-  const text = full?.replace(/^docker\.io\/(?:library\/)?/, "") ?? (/[:/]/.test(refName ?? "") ? refName : undefined);
+  const text = full ?? (/[:/]/.test(refName ?? "") ? refName : undefined);
   if (text === undefined) return [];
   try {
-    const { digest, ...reference } = parseReference(text);
+    const { digest, ...reference } = parseReference(familiarName(text));
     return digest === undefined ? [formatReference(reference)] : [];
   } catch (error) {
     if (error instanceof LamellaError) return [];
