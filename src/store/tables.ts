@@ -31,6 +31,7 @@ const require = createRequire(import.meta.url);
 /** The open environment and what is known before a driver is chosen. */
 export class MetaEnvironment implements AsyncDisposable {
   readonly #env: RootDatabase<unknown, string>;
+  readonly #tables = new Map<string, Database<unknown, string>>();
   readonly state: Database<string | number, string>;
 
   constructor(path: string, options: { readonly durable: boolean }) {
@@ -55,9 +56,11 @@ export class MetaEnvironment implements AsyncDisposable {
     }
   }
 
-  /** Opens (or makes) a table. */
+  /** Opens (or makes) a table; once for each name. */
   table<V>(name: string): Database<V, string> {
-    return this.#env.openDB<V, string>({ name, encoding: "json", cache: false });
+    const open = this.#tables.get(name) ?? this.#env.openDB<unknown, string>({ name, encoding: "json", cache: false });
+    this.#tables.set(name, open);
+    return open as Database<V, string>;
   }
 
   /** Runs `work` as one transaction that is durable when it returns. What it throws undoes it. */
