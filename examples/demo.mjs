@@ -18,7 +18,7 @@ const project = dirname(dirname(fileURLToPath(import.meta.url)));
 const program = join(project, "bin/lamella.js");
 const inside = "LAMELLA_DEMO_INSIDE";
 
-if (!existsSync(join(project, "dist/src/cli/main.js"))) {
+if (!existsSync(join(project, "dist/cli/main.js"))) {
   execFileSync("npm", ["run", "--silent", "build"], { cwd: project, stdio: "inherit" });
 }
 if (process.env[inside] === undefined) {

@@ -11,7 +11,7 @@ export const project = join(import.meta.dirname, "../..");
 
 /** Everything but the command's own words. */
 export const program: readonly string[] = (() => {
-  const compiled = join(project, "dist/src/cli/main.js");
+  const compiled = join(project, "dist/cli/main.js");
   const sources = readdirSync(join(project, "src"), { recursive: true, encoding: "utf8" });
   const newest = Math.max(...sources.map((file) => statSync(join(project, "src", file)).mtimeMs));
   if (existsSync(compiled) && statSync(compiled).mtimeMs > newest) return [process.execPath, compiled];
