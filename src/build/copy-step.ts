@@ -27,18 +27,18 @@ export async function copyStep(
     async payload() {
       const content =
         patterns.length === 0 ? "" : await session.threads.digest({ kind: "digest", sources }, session.signal);
-      digest = createHash("sha256")
+      const kind = files.length === 0 ? kindOf(content) : patterns.length + files.length > 1 ? "multi" : "file";
+      digest = `${kind}:${createHash("sha256")
         .update(JSON.stringify([content, files]))
-        .digest("hex");
+        .digest("hex")}`;
       return [instruction.kind, digest, destination, instruction.chown ?? null, mode ?? null, unpack];
     },
     createdBy() {
-      const kind = patterns.length + files.length > 1 ? "multi" : "file";
       // Docker writes no space between the two.
       const chown = instruction.chown === undefined ? "" : `--chown=${instruction.chown}`;
       return nopHistory(
         state.config,
-        `${instruction.kind.toUpperCase()} ${chown}${kind}:${digest} in ${instruction.destination} `,
+        `${instruction.kind.toUpperCase()} ${chown}${digest} in ${instruction.destination} `,
       );
     },
     async execute(view) {
@@ -61,6 +61,11 @@ export async function copyStep(
     },
     next: state,
   };
+}
+
+/** `dir` of `dir:0123…`. */
+function kindOf(digest: string): string {
+  return digest.slice(0, digest.indexOf(":"));
 }
 
 async function sourcesOf(

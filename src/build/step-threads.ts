@@ -92,7 +92,7 @@ export class StepThreads implements AsyncDisposable {
     return result.report;
   }
 
-  /** The content digest of what a COPY would copy. */
+  /** The content digest of what a COPY would copy, see digestSources. */
   async digest(job: DigestJob, signal?: AbortSignal): Promise<string> {
     const result = await this.#run(job, "host", { signal });
     if (result.kind !== "digest") throw mismatch(result);

@@ -1,6 +1,6 @@
 /** The content digest of what a COPY or ADD copies: the part of its cache key that the files decide. */
 import { createHash, type Hash } from "node:crypto";
-import { O_NOFOLLOW, O_NONBLOCK, O_RDONLY, S_IFLNK, S_IFMT, S_IFREG } from "../../sys/constants.ts";
+import { O_NOFOLLOW, O_NONBLOCK, O_RDONLY, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { ThreadNamespaces } from "../runtime/thread-namespaces.ts";
 import type { DigestJob } from "./copy-job.ts";
@@ -8,19 +8,25 @@ import { type SourceEntry, SourceTree } from "./source-tree.ts";
 
 const buffer = Buffer.allocUnsafeSlow(256 * 1024);
 
-/** Hexadecimal sha256 over names, types, modes, devices, link targets and contents of all sources. */
+/**
+ * Sha256 over names, types, modes, devices, link targets and contents of all sources, in hexadecimal after what they are,
+ * as Docker's history says it: `file:`, `dir:`, or `multi:` for more than one.
+ */
 export function digestSources(job: DigestJob, namespaces: ThreadNamespaces, checkpoint: () => void): string {
   return namespaces.stepSync(() => {
     using tree = new SourceTree(job.sources, namespaces);
     const hash = createHash("sha256");
-    for (const match of tree.find()) {
+    const matches = tree.find();
+    for (const match of matches) {
       hash.update(`source ${match.name.length} ${match.name}\n`, "latin1");
       for (const entry of tree.entries(match)) {
         checkpoint();
         addEntry(hash, entry);
       }
     }
-    return hash.digest("hex");
+    const [only, ...more] = matches;
+    const isDirectory = only !== undefined && (only.stat.mode & S_IFMT) === S_IFDIR;
+    return `${more.length > 0 ? "multi" : isDirectory ? "dir" : "file"}:${hash.digest("hex")}`;
   });
 }
 
