@@ -35,11 +35,15 @@ describe("Dockerfiles give what dockerd makes of them", { skip: reason }, () => 
       const context = mkdtempSync(join(our.directory, "context-"));
       prepareContext(one.name, context);
       if (one.parent !== undefined) {
-        dockerd.build(context, ["-t", "parent", "-f", join(context, one.parent)]);
-        await our.build("parent", { context, file: one.parent });
+        await both(
+          dockerd.build(context, ["-t", "parent", "-f", join(context, one.parent)]),
+          our.build("parent", { context, file: one.parent }),
+        );
       }
-      dockerd.build(context, ["-t", one.name, ...dockerOptions(one)]);
-      await our.build(one.name, { context, buildArgs: one.buildArgs, target: one.target });
+      await both(
+        dockerd.build(context, ["-t", one.name, ...dockerOptions(one)]),
+        our.build(one.name, { context, buildArgs: one.buildArgs, target: one.target }),
+      );
 
       const theirs = readOneImage(dockerd.run(["save", one.name]));
       const built = await our.saved(one.name);
@@ -48,6 +52,11 @@ describe("Dockerfiles give what dockerd makes of them", { skip: reason }, () => 
     });
   }
 });
+
+/** Waits for both to end, then throws what failed: a build that goes on would disturb the next test. */
+async function both(...builds: readonly Promise<void>[]): Promise<void> {
+  for (const build of await Promise.allSettled(builds)) if (build.status === "rejected") throw build.reason;
+}
 
 function dockerOptions({ buildArgs, target }: DockerfileCase): string[] {
   const args = Object.entries(buildArgs).map(([name, value]) => `--build-arg=${name}=${value}`);

@@ -36,8 +36,8 @@ export function comparableConfig({ config, layers }: ArchivedImage): ComparableC
     config: Object.fromEntries(run.filter(([, value]) => !saysNothing(value))),
     history: history.map(({ created: _created, ...entry }) => ({
       ...entry,
-      // What Docker makes the number of: a sum over tar headers with times in them.
-      created_by: String(entry.created_by).replace(/\b(file|dir|multi):[0-9a-f]{64}/g, "$1:…"),
+      // A checksum of what was copied, which each builder makes in its own way; Docker puts no space after --chown=….
+      created_by: String(entry.created_by).replace(/(file|dir|multi):[0-9a-f]{64} in /, "$1:… in "),
     })),
     layers: layers.length,
   };

@@ -75,7 +75,7 @@ describe("layers on both sides", { skip: reason }, () => {
     const steps = Object.values(trickyChanges).map((script) => JSON.stringify(["sh", "-euc", adapted(script)]));
     for (const [i, step] of steps.entries()) {
       writeFileSync(join(context, "Dockerfile"), `FROM ${baseName}\nRUN ${step}\n`);
-      dockerd.build(context, ["-t", `docker-${i}`]);
+      await dockerd.build(context, ["-t", `docker-${i}`]);
       const archive = dockerd.run(["save", `docker-${i}`]);
       assert.equal(await our.load(archive), readOneImage(archive).id);
       const mounted = await our.mountedTree(`docker-${i}`);

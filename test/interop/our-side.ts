@@ -6,9 +6,8 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type BuildOptions, build } from "../../src/build/builder.ts";
 import { Engine } from "../../src/engine/engine.ts";
-import { Store } from "../../src/store/store.ts";
+import type { BuildOptions } from "../../src/engine/options.ts";
 import { type FlatTree, flatten } from "../support/flat-tree.ts";
 import { type ArchivedImage, readOneImage } from "../support/image-archive.ts";
 import { privateMounts } from "../support/overlay-lab.ts";
@@ -41,15 +40,8 @@ export class OurSide implements AsyncDisposable {
 
   /** Builds the image `name` as a user would, with nothing from the cache. */
   async build(name: string, options: OurBuildOptions): Promise<void> {
-    await using store = await Store.open({ root: this.engine.root, driver: "overlay2" });
-    await build({
-      store,
-      tags: [name],
-      network: "none",
-      noCache: true,
-      ...options,
-      threads: { searchPath: (process.env.PATH ?? "").split(":") },
-    });
+    const searchPath = (process.env.PATH ?? "").split(":");
+    await this.engine.build({ tags: [name], network: "none", noCache: true, searchPath, ...options });
   }
 
   /** Loads an archive of one image and answers its ID. */

@@ -6,12 +6,15 @@
  * One daemon serves all tests of a process: `await sharedDocker()`. It starts on first use (about 0.2 s) and stops after the
  * last test.
  */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+
+const execute = promisify(execFile);
 
 /** Largest output of one docker command that is kept, in bytes. */
 const maxOutputBytes = 256 * 1024 * 1024;
@@ -98,15 +101,20 @@ export class Docker {
     const { status, stdout, stderr, error } = spawnSync("docker", ["-H", `unix://${this.socket}`, ...args], {
       input: options.input ?? "",
       maxBuffer: maxOutputBytes,
-      env: { ...process.env, PATH: toolPath, DOCKER_CONFIG: this.config, DOCKER_BUILDKIT: "0", ...options.env },
+      env: this.#environment(options.env),
     });
     if (error !== undefined) throw error;
     return { ok: status === 0, stdout, output: `${stdout.toString("utf8")}${stderr.toString("utf8")}` };
   }
 
-  /** Builds with the classic builder. */
-  build(context: string, args: readonly string[]): void {
-    this.run(["build", "--network=none", "--force-rm", ...args, context]);
+  /** Builds with the classic builder, while others go on. */
+  async build(context: string, args: readonly string[]): Promise<void> {
+    const all = ["-H", `unix://${this.socket}`, "build", "--network=none", "--force-rm", ...args, context];
+    await execute("docker", all, { env: this.#environment(), maxBuffer: maxOutputBytes });
+  }
+
+  #environment(more?: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
+    return { ...process.env, PATH: toolPath, DOCKER_CONFIG: this.config, DOCKER_BUILDKIT: "0", ...more };
   }
 
   /** Stops the daemon (politely first, so that it takes its cgroups along) and removes all it kept. */
