@@ -15,11 +15,6 @@ export function maySetIds(): boolean {
   return hasCapabilities(CAP_SETUID, CAP_SETGID);
 }
 
-/** True when this process is in a user namespace that is not the host's. */
-export function inUserNamespace(): boolean {
-  return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "utf8"));
-}
-
 function hasCapabilities(...wanted: readonly bigint[]): boolean {
   const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? "0";
   const bits = BigInt(`0x${effective}`);

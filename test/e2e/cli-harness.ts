@@ -61,10 +61,10 @@ export class CliLab implements Disposable {
     return JSON.parse(this.ok(...words, "--json")) as T;
   }
 
-  /** A shell script in a mount namespace of its own, where `lamella` is a command. */
+  /** A shell script in a mount namespace of its own, where `lamella` is a command; `exec_lamella` takes the place of the shell, for `&` and `$!`. */
   script(text: string): Result {
     const command = program.map((word) => `'${word}'`).join(" ");
-    const shell = ["sh", "-euc", `lamella() { ${command} "$@"; }\n${text}`];
+    const shell = ["sh", "-euc", `lamella() { ${command} "$@"; }\nexec_lamella() { exec ${command} "$@"; }\n${text}`];
     const root = (this.#caller.uid ?? process.getuid?.()) === 0;
     return this.run([...(root ? ["unshare", "-m"] : [...program, "unshare"]), ...shell]);
   }
