@@ -86,7 +86,7 @@ test("overlay and in-place targets give the same merged tree", () => {
         assert.deepEqual(Object.fromEntries(overlay.tree()), Object.fromEntries(inPlace.tree()));
       }
     }),
-    { numRuns: Number(process.env["LAMELLA_TEST_RUNS"] ?? 400) },
+    { numRuns: Number(process.env.LAMELLA_TEST_RUNS ?? 400) },
   );
 });
 

@@ -150,7 +150,13 @@ test("files that are missing or have changed are named", async () => {
     ["/big ", (root) => truncateSync(join(root, "big"), 5)],
     ["/d/f200 ", (root) => writeFileSync(join(root, "d/f200"), "X".repeat(statSync(join(root, "d/f200")).size))],
     ["/d/f7 ", (_root, applied) => unlinkSync(join(applied.spillDir, "0"))],
-    ["/d/f9 ", (root) => (unlinkSync(join(root, "d/f9")), mkdirSync(join(root, "d/f9")))],
+    [
+      "/d/f9 ",
+      (root) => {
+        unlinkSync(join(root, "d/f9"));
+        mkdirSync(join(root, "d/f9"));
+      },
+    ],
   ];
   for (const [name, change] of damage) {
     const applied = new Applied(ground);
