@@ -21,7 +21,10 @@ export interface ArchivedImage {
   readonly tags: readonly string[];
 }
 
-/** A name as people write it: Docker's registry, which its tools write out in full, goes without saying. */
+/**
+ * A name as people write it. Docker's tools write an official image's name out in full, with a registry and `library/`
+ * before it; both go without saying.
+ */
 export function familiarName(name: string): string {
-  return name.replace(/^docker\.io\/(?:library\/)?/, "");
+  return name.replace(/^[^/]+\.[^/]+\/library\//, "");
 }

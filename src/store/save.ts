@@ -224,11 +224,10 @@ async function writeLayout(
  * name two images it is the whole name. containerd and Docker take the full name, with its registry.
  */
 function annotationsOf(name: string, images: readonly Saved[]): Readonly<Record<string, string>> {
-  const { tag = "latest", domain, path } = parseReference(name);
+  const { tag = "latest" } = parseReference(name);
   const all = images.flatMap(({ tags }) => tags.map((other) => parseReference(other).tag));
-  const full = domain === undefined ? `docker.io/${path.includes("/") ? "" : "library/"}${name}` : name;
   return {
-    "io.containerd.image.name": full,
+    "io.containerd.image.name": name,
     "org.opencontainers.image.ref.name": all.filter((other) => other === tag).length > 1 ? name : tag,
   };
 }

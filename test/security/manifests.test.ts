@@ -218,7 +218,7 @@ test("of a multi-platform index the platform asked for is loaded", async (t) => 
     json({ schemaVersion: 2, mediaType: ociTypes.index, manifests: [attestation, ...manifests] }),
   );
   const annotations = {
-    "io.containerd.image.name": "docker.io/library/multi:1",
+    "io.containerd.image.name": "registry.example/library/multi:1",
     "org.opencontainers.image.ref.name": "1",
   };
   setIndex(members, [descriptor(ociTypes.index, index, { annotations })]);
