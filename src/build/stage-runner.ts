@@ -18,7 +18,7 @@ import {
 } from "../dockerfile/index.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
 import { bytesOfText } from "../lib/bytes.ts";
-import type { HistoryEntry } from "../oci/config.ts";
+import { configTime, type HistoryEntry } from "../oci/config.ts";
 import { type Platform, platformOfConfig } from "../oci/index.ts";
 import type { StagedLayer } from "../store/requests.ts";
 import type { StageArgs } from "./build-args.ts";
@@ -324,5 +324,5 @@ async function isEmpty(staged: StagedLayer): Promise<boolean> {
 
 function now(session: BuildSession): string {
   const { sourceDateEpoch } = session;
-  return (sourceDateEpoch === undefined ? new Date() : new Date(sourceDateEpoch * 1000)).toISOString();
+  return configTime(sourceDateEpoch === undefined ? new Date() : new Date(sourceDateEpoch * 1000));
 }

@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { isLamellaError } from "../errors/lamella-error.ts";
-import { checkLayersMatch, encodeConfig, type ImageConfig, parseConfig, platformOfConfig } from "./config.ts";
+import {
+  checkLayersMatch,
+  configTime,
+  encodeConfig,
+  type ImageConfig,
+  parseConfig,
+  platformOfConfig,
+} from "./config.ts";
 import { digestOf, parseDiffId } from "./digest.ts";
 
 const diff = parseDiffId(digestOf("a"));
@@ -116,4 +123,12 @@ test("H46 more or fewer diff IDs than layers", () => {
   assert.throws(() => checkLayersMatch(config, []), /1 diff IDs for 0 layers/);
   assert.throws(() => checkLayersMatch(config, ["a", "b"]), invalid);
   assert.throws(() => checkLayersMatch({ ...config, history: [{}, {}] }, ["layer"]), /history/);
+});
+
+test("times have no zeros at their end, as Go writes them", () => {
+  const at = (ms: number) => configTime(new Date(Date.UTC(2024, 0, 2, 3, 4, 10, ms)));
+  assert.equal(at(0), "2024-01-02T03:04:10Z");
+  assert.equal(at(500), "2024-01-02T03:04:10.5Z");
+  assert.equal(at(20), "2024-01-02T03:04:10.02Z");
+  assert.equal(at(123), "2024-01-02T03:04:10.123Z");
 });

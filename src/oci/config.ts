@@ -131,6 +131,11 @@ export function runConfigOfFields(f: Fields): RunConfig {
   });
 }
 
+/** RFC 3339 as Go writes it, and so every tool that reads a config and writes it again: without zeros at the end. */
+export function configTime(date: Date): string {
+  return date.toISOString().replace(/\.?0*Z$/, "Z");
+}
+
 /** The config's bytes, in Docker's order. */
 export function encodeConfig(config: ImageConfig): Buffer {
   return encodeJson({

@@ -5,7 +5,7 @@ import { mkdir } from "node:fs/promises";
 import { exportLayer } from "../diff/export-layer.ts";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { nearest } from "../lib/nearest.ts";
-import { encodeConfig, type ImageConfig, parseConfig } from "../oci/config.ts";
+import { configTime, encodeConfig, type ImageConfig, parseConfig } from "../oci/config.ts";
 import { readBlob } from "./blobs.ts";
 import type { StoreContext } from "./context.ts";
 import { failpoint } from "./failpoints.ts";
@@ -168,7 +168,7 @@ function configOf(
   diffId: ImageConfig["rootfs"]["diff_ids"][number],
 ): ImageConfig {
   const base = parseConfig(readBlob(store, container.image));
-  const created = options.createdAt ?? new Date().toISOString();
+  const created = options.createdAt ?? configTime(new Date());
   const { author, comment } = options;
   const entry = {
     created,

@@ -9,7 +9,7 @@ import type { LayerTarInput } from "../diff/apply-layer.ts";
 import { exportLayer } from "../diff/export-layer.ts";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { bytesOfText } from "../lib/bytes.ts";
-import { encodeConfig, type RunConfig } from "../oci/config.ts";
+import { configTime, encodeConfig, type RunConfig } from "../oci/config.ts";
 import type { DiffId } from "../oci/digest.ts";
 import { type Platform, platformOfNode } from "../oci/platform.ts";
 import type { StoreContext } from "./context.ts";
@@ -110,7 +110,7 @@ async function tarOfDirectory(store: StoreContext, path: string, signal: AbortSi
 }
 
 function configOf(diffId: DiffId, options: ImportOptions): Buffer {
-  const created = options.createdAt ?? new Date().toISOString();
+  const created = options.createdAt ?? configTime(new Date());
   const { author, comment, run } = options;
   const platform = options.platform ?? platformOfNode(arch());
   return encodeConfig({
