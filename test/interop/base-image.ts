@@ -17,7 +17,7 @@ export function baseArchive(): Buffer | string {
   const busybox = readFileSync(busyboxPath);
   if (busybox.includes("/lib64/ld-linux") || busybox.includes("/ld-musl-"))
     return `${busyboxPath} is not linked statically`;
-  const created = new Date(memberTimeSec * 1000).toISOString();
+  const created = new Date(memberTimeSec * 1000).toISOString().replace(".000", "");
   return dockerArchive({
     config: {
       architecture: process.arch === "x64" ? "amd64" : process.arch,
