@@ -221,7 +221,7 @@ async function writeLayout(
 
 /**
  * The names of an index entry. skopeo and umoci look for the ref name, which by custom is the tag alone; where that would
- * name two images it is the whole name. containerd and Docker take the full name, with its registry.
+ * name two images it is the whole name. containerd takes the other, which is the name as it stands.
  */
 function annotationsOf(name: string, images: readonly Saved[]): Readonly<Record<string, string>> {
   const { tag = "latest" } = parseReference(name);

@@ -33,11 +33,11 @@ test("skopeo reads what we save, and we load what it copies", async (t) => {
       assert.deepEqual(inspected.rootfs.diff_ids, config.rootfs.diff_ids);
       for (const other of ["docker-archive", "oci-archive"]) {
         const copy = join(directory, `${format}-${other}`);
-        run("skopeo", "--insecure-policy", "copy", "-q", source, `${other}:${copy}:copy/app:2`);
+        run("skopeo", "--insecure-policy", "copy", "-q", source, `${other}:${copy}:registry.example/copy/app:2`);
         await using fresh = await openStore(join(directory, "fresh"));
         const [loaded] = await fresh.load({ path: copy });
-        assert.deepEqual(loaded?.tags, ["copy/app:2"]);
-        assert.equal(fresh.image("copy/app:2").chainId, image.chainId);
+        assert.deepEqual(loaded?.tags, ["registry.example/copy/app:2"]);
+        assert.equal(fresh.image("registry.example/copy/app:2").chainId, image.chainId);
         await assertWhole(fresh);
         await fresh[Symbol.asyncDispose]();
         rmSync(join(directory, "fresh"), { recursive: true });
