@@ -1,8 +1,8 @@
-/** The thread side of ./step-threads.ts: takes its namespaces on at the first job and carries out one job after another. */
+/**
+ * The thread side of ./step-threads.ts: takes its namespaces on at the first job and carries out one job after another.
+ * What only copies need is loaded with the first of them: a build's first RUN waits for this thread to start.
+ */
 import { serveJobs } from "../fs/worker-pool.ts";
-import { copyFiles } from "./copy/copy-files.ts";
-import { digestSources } from "./copy/digest-sources.ts";
-import { makeWorkdir } from "./copy/make-workdir.ts";
 import { ContainerThread } from "./runtime/container-thread.ts";
 import { ThreadNamespaces } from "./runtime/thread-namespaces.ts";
 import type { StepEvent, StepJob, StepResult, ThreadSetup } from "./step-jobs.ts";
@@ -35,12 +35,18 @@ serveJobs<StepJob, StepResult, StepEvent>(async ({ setup, work }, context) => {
       });
       return { kind: "run", exit };
     }
-    case "copy":
+    case "copy": {
+      const { copyFiles } = await import("./copy/copy-files.ts");
       return { kind: "copy", report: await copyFiles(work, namespaces, () => context.throwIfCanceled()) };
-    case "digest":
+    }
+    case "digest": {
+      const { digestSources } = await import("./copy/digest-sources.ts");
       return { kind: "digest", digest: digestSources(work, namespaces, () => context.throwIfCanceled()) };
-    case "directory":
+    }
+    case "directory": {
+      const { makeWorkdir } = await import("./copy/make-workdir.ts");
       return { kind: "directory", unchanged: makeWorkdir(work, namespaces) };
+    }
     default:
       return work satisfies never;
   }

@@ -34,7 +34,6 @@ import { locate, makeDirectories, openDirectory } from "../rooted-path.ts";
 import { readIdMaps, requireMapped } from "../runtime/id-map.ts";
 import type { ThreadNamespaces } from "../runtime/thread-namespaces.ts";
 import type { CopyJob, CopyReport } from "./copy-job.ts";
-import { archiveIn, extractArchive } from "./extract-archive.ts";
 import { type Match, type SourceEntry, SourceTree } from "./source-tree.ts";
 
 const XATTR_CAPABILITY = "security.capability";
@@ -114,6 +113,7 @@ class Copier {
 
   async #unpacked(entry: SourceEntry): Promise<boolean> {
     using file = new sys.OwnedFd(sys.openat(entry.directory, entry.name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+    const { archiveIn, extractArchive } = await import("./extract-archive.ts");
     const archive = await archiveIn(file.fd);
     if (archive === undefined) return false;
     using target = makeDirectories(this.#root, bytesOfText(this.#job.destination), { mode: 0o755, uid: 0, gid: 0 });

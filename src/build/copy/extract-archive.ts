@@ -20,6 +20,7 @@ import {
 } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
+import { systemZstd } from "../../sys/zstd.ts";
 import { decompress, detectCompression, type TarEntry, type TarHandler, TarReader } from "../../tar/index.ts";
 import { locate, makeDirectories } from "../rooted-path.ts";
 import { readIdMaps, requireMapped } from "../runtime/id-map.ts";
@@ -57,7 +58,7 @@ async function beginsWithEntry(fd: number): Promise<boolean> {
     },
   });
   try {
-    for await (const chunk of decompress(chunksOf(fd))) {
+    for await (const chunk of decompress(chunksOf(fd), { zstd: systemZstd() })) {
       reader.push(chunk);
       if (seen > 0) return true;
     }
@@ -88,7 +89,7 @@ export async function extractArchive(
   const extractor = new Extractor(target);
   try {
     const reader = new TarReader(extractor);
-    for await (const chunk of decompress(chunksOf(archive.fd))) {
+    for await (const chunk of decompress(chunksOf(archive.fd), { zstd: systemZstd() })) {
       checkpoint();
       reader.push(chunk);
     }

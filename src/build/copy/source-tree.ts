@@ -5,7 +5,8 @@
  * copied as links. Answers come in byte order, so that one tree always gives one sequence.
  */
 
-import { compileGlob, hasGlob, type IgnoreMatcher, parseIgnore, unescapeGlob } from "../../dockerfile/index.ts";
+import { compileGlob, hasGlob, unescapeGlob } from "../../dockerfile/glob.ts";
+import { type IgnoreMatcher, parseIgnore } from "../../dockerfile/ignore.ts";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { hasCode } from "../../errors/syscall-error.ts";
 import { type ByteString, bytesOfText, compareBytes, textOfBytes } from "../../lib/bytes.ts";
