@@ -55,8 +55,15 @@ export interface ContainerRoot extends Disposable {
   readonly dev: ByteString;
 }
 
-/** Mounts the root. Files that are bound into it are written to the thread's tmpfs. */
-export function openContainerRoot(spec: ContainerSpec, namespaces: ThreadNamespaces): ContainerRoot {
+/**
+ * Mounts the root. Files that are bound into it are written to the thread's tmpfs. What must be undone where the container's
+ * mounts are not seen, `afterwards` gets: to be disposed when the thread has left the step's namespace.
+ */
+export function openContainerRoot(
+  spec: ContainerSpec,
+  namespaces: ThreadNamespaces,
+  afterwards: Disposables,
+): ContainerRoot {
   const stack = new Disposables();
   try {
     const path = namespaces.directory("root");
@@ -84,7 +91,7 @@ export function openContainerRoot(spec: ContainerSpec, namespaces: ThreadNamespa
       { path: "/dev", type: "directory" },
       ...sources.map(({ mount, type }) => ({ path: mount.target, type })),
     ];
-    const { fd, real } = mountWithStubs(spec.root, path, points, spec.volatile ?? false, namespaces, stack);
+    const { fd, real } = mountWithStubs(spec, path, points, namespaces, stack, afterwards);
     const mounts = sources.map(({ mount, source }, i): ResolvedMount => {
       const target = real[i + 3] ?? mount.target;
       if (mount.kind === "tmpfs")
@@ -102,13 +109,14 @@ export function openContainerRoot(spec: ContainerSpec, namespaces: ThreadNamespa
 
 /** Mounts the view and sees that all `points` exist; answers their real paths. */
 function mountWithStubs(
-  view: LayerView,
+  spec: ContainerSpec,
   path: ByteString,
   points: readonly MountPoint[],
-  volatile: boolean,
   namespaces: ThreadNamespaces,
   stack: Disposables,
+  afterwards: Disposables,
 ): { readonly fd: number; readonly real: readonly ByteString[] } {
+  const { root: view, volatile = false } = spec;
   // The first mount only looks; it must not have been volatile, or the second could not be writable.
   const look = mountRoot(view.kind === "overlay" ? readOnlyView(view) : view, path);
   let resolved: ReturnType<typeof resolveMountPoints>;
@@ -127,9 +135,9 @@ function mountWithStubs(
   const real = resolved.map(({ realPath }) => realPath);
   if (view.kind === "directory") {
     stack.use(look);
-    const root = stack.use(sys.open(path, O_PATH | O_DIRECTORY));
-    stack.use(makeStubsInPlace(root.fd, resolved));
-    return { fd: root.fd, real };
+    const root = afterwards.use(sys.open(view.path, O_PATH | O_DIRECTORY));
+    afterwards.use(makeStubsInPlace(root.fd, resolved));
+    return { fd: stack.use(sys.open(path, O_PATH | O_DIRECTORY)).fd, real };
   }
   look[Symbol.dispose]();
   stack.use(mountRoot(view, path, { volatile, extraLowers }));

@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { type ByteString, bytesOfText, textOfBytes } from "../../lib/bytes.ts";
+import { Disposables } from "../../lib/disposables.ts";
 import {
   AT_FDCWD,
   AT_RECURSIVE,
@@ -83,9 +84,10 @@ export class ContainerThread {
     const flags = this.#engine.kind === "builtin" ? CLONE_NEWIPC | CLONE_NEWUTS : 0;
     const times: { -readonly [K in keyof ContainerDurations]: number } = { prepareMs: 0, runMs: 0, cleanUpMs: 0 };
     let ended = start;
+    using afterwards = new Disposables();
     const exit = await this.#namespaces.step(flags, async () => {
       using stdin = sys.open("/dev/null", O_RDWR);
-      const root = openContainerRoot(spec, this.#namespaces);
+      const root = openContainerRoot(spec, this.#namespaces, afterwards);
       try {
         const named = resolveUser(root.fd, spec.user ?? "");
         requireMapped(this.#idMaps, named.uid, named.gid, `user ${JSON.stringify(spec.user ?? "root")}`);
