@@ -107,6 +107,14 @@ export class Docker {
     return { ok: status === 0, stdout, output: `${stdout.toString("utf8")}${stderr.toString("utf8")}` };
   }
 
+  /**
+   * True when the daemon diffs natively. Else (the kernel's overlayfs has redirect_dir on) it compares trees and gives other
+   * images: it misses what has kept size and time, and drops steps that only touched something.
+   */
+  nativeDiff(): boolean {
+    return this.text(["info", "-f", "{{json .DriverStatus}}"]).includes('["Native Overlay Diff","true"]');
+  }
+
   /** Builds with the classic builder, while others go on. */
   async build(context: string, args: readonly string[]): Promise<void> {
     const all = ["-H", `unix://${this.socket}`, "build", "--network=none", "--force-rm", ...args, context];
