@@ -5,9 +5,11 @@
 import type { Command } from "commander";
 import type { Engine } from "../engine/engine.ts";
 import { isLamellaError } from "../errors/lamella-error.ts";
+import type { Writing } from "./disk-full.ts";
 import { ExitRequest } from "./exit-request.ts";
 import { type GlobalOptions, globalOptionsOf } from "./global-options.ts";
 import { stderr, stdout } from "./output.ts";
+import { prepareRoot } from "./prepare-root.ts";
 import { reportError } from "./report-error.ts";
 import { usageError } from "./usage-error.ts";
 
@@ -18,6 +20,8 @@ export class Cli {
   readonly argv: readonly string[];
   /** Aborted by SIGINT, SIGTERM and SIGHUP. */
   readonly signal: AbortSignal;
+  /** What the command is writing, for when the disk turns out to be full. Default: something in the store. */
+  writing: Writing | undefined;
   #engine: Promise<Engine> | undefined;
 
   constructor(argv: readonly string[], signal: AbortSignal) {
@@ -35,7 +39,9 @@ export class Cli {
    */
   async engine(command: Command): Promise<Engine> {
     await this.enterUserNamespace(command);
-    this.#engine ??= this.#open(globalOptionsOf(command));
+    const globals = globalOptionsOf(command);
+    this.writing = { path: globals.root, neededBytes: undefined };
+    this.#engine ??= this.#open(globals);
     return this.#engine;
   }
 
@@ -49,6 +55,7 @@ export class Cli {
   }
 
   async #open({ root, driver, driverOptions }: GlobalOptions): Promise<Engine> {
+    prepareRoot(root);
     const { Engine } = await import("../engine/engine.ts");
     return Engine.open({ root, driver, driverOptions, signal: this.signal });
   }

@@ -36,7 +36,9 @@ export async function main(argv: readonly string[], signal: AbortSignal): Promis
       if (error.code === "commander.help") return 2;
       throw misuse(error.message, name);
     }
-    throw error;
+    if (cli.writing === undefined) throw error;
+    const { explainFullDisk } = await import("./disk-full.ts");
+    throw explainFullDisk(error, cli.writing);
   } finally {
     await cli.close();
   }

@@ -11,7 +11,8 @@ export function reportError(error: unknown): number {
   const hint = isLamellaError(error) ? error.hint : undefined;
   stderr.write(`${style.red("lamella:")} ${message}\n`);
   if (hint !== undefined) stderr.write(`${style.yellow("hint:")} ${hint}\n`);
-  const unexpected = !isLamellaError(error) || error.kind === "internal";
+  const isOfSystem = error instanceof Error && "syscall" in error && "code" in error;
+  const unexpected = isLamellaError(error) ? error.kind === "internal" : !isOfSystem;
   if (process.env.LAMELLA_DEBUG === "1" && error instanceof Error) stderr.write(`${error.stack}\n`);
   else if (unexpected) stderr.write(`${style.yellow("hint:")} set LAMELLA_DEBUG=1 to see where this came from\n`);
   return exitStatusOf(error);

@@ -21,6 +21,14 @@ test("usage: help, versions, misspelt words, statuses", () => {
   assert.equal(lab.lamella("images", "--driver-opt", "novalue").status, 2);
 });
 
+test("a root that cannot be one", () => {
+  for (const root of ["/proc/nothing/store", "/dev/null/store"]) {
+    const { status, stderr } = lab.lamella("--root", root, "images");
+    assert.equal(status, 1);
+    assert.match(stderr, /^lamella: .* cannot hold a store: .*\nhint: name another directory/);
+  }
+});
+
 test("every command has help with an example", () => {
   const commands = [...lab.ok("--help").matchAll(/^ {2}([a-z]+) {2,}[A-Z]/gm)].map(([, name]) => name as string);
   assert.ok(commands.length >= 22, `${commands.length} commands`);

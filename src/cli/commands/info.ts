@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { EngineInfo } from "../../engine/options.ts";
 import type { Cli } from "../cli.ts";
 import { versionOfPackage } from "../package-version.ts";
+import { prepareRoot } from "../prepare-root.ts";
 import { stdoutStyle } from "../style.ts";
 
 export function define(command: Command, cli: Cli): void {
@@ -12,6 +13,7 @@ export function define(command: Command, cli: Cli): void {
       await cli.enterUserNamespace(command);
       const { engineInfo } = await import("../../engine/info.ts");
       const { root, driver, driverOptions, json } = cli.globals(command);
+      prepareRoot(root);
       const info = await engineInfo({ root, driver, driverOptions, probes: why });
       if (json) return cli.printJson({ version: versionOfPackage(), ...info });
       cli.write(render(info));

@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import type { Command } from "commander";
 import { ByteProgress } from "../byte-progress.ts";
 import type { Cli } from "../cli.ts";
@@ -12,7 +13,9 @@ export function define(command: Command, cli: Cli): void {
     .action(async (options: { input?: string; platform?: string; tag?: string }) => {
       const input = options.input ?? standardInput();
       const engine = await cli.engine(command);
-      const { json, quiet } = cli.globals(command);
+      const { json, quiet, root } = cli.globals(command);
+      const size = options.input === undefined ? undefined : statSync(options.input, { throwIfNoEntry: false })?.size;
+      cli.writing = { path: root, neededBytes: size };
       using progress = new ByteProgress(quiet || json);
       const images = await engine.load({
         input,

@@ -1,4 +1,5 @@
 import { type Command, Option } from "commander";
+import type { Engine } from "../../engine/engine.ts";
 import type { SaveOptions } from "../../engine/options.ts";
 import { ByteProgress } from "../byte-progress.ts";
 import type { Cli } from "../cli.ts";
@@ -36,6 +37,7 @@ export function define(command: Command, cli: Cli): void {
       const sink: SaveOptions["output"] = output ?? standardOutput();
       const engine = await cli.engine(command);
       const { json, quiet } = cli.globals(command);
+      if (output !== undefined) cli.writing = { path: output, neededBytes: await sizeOf(engine, images, format) };
       using progress = new ByteProgress(quiet || json || output === undefined);
       await engine.save({
         images,
@@ -51,4 +53,19 @@ export function define(command: Command, cli: Cli): void {
       });
       if (json && output !== undefined) cli.printJson({ images, output, format });
     });
+}
+
+/** What a docker archive takes at least; how far layers compress is not known before. */
+async function sizeOf(
+  engine: Engine,
+  names: readonly string[],
+  format: Options["format"],
+): Promise<number | undefined> {
+  if (format !== "docker-archive") return undefined;
+  const sizes = new Map<string, number>();
+  for (const name of names) {
+    const { id, sizeBytes } = await engine.image(name);
+    sizes.set(id, sizeBytes);
+  }
+  return Math.max(...sizes.values());
 }
