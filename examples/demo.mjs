@@ -71,21 +71,22 @@ function show(args) {
 function chooseRoot() {
   const cache = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
   const candidates = [cache, tmpdir(), "/var/tmp", "/dev/shm"].map((directory) => join(directory, "lamella-demo"));
-  const writable = candidates.filter((directory) => {
+  const writable = [];
+  for (const directory of candidates) {
     try {
       rmSync(directory, { recursive: true, force: true });
       mkdirSync(directory, { recursive: true });
-      return statfsSync(directory).bavail * statfsSync(directory).bsize > 400e6;
     } catch {
-      return false;
+      continue;
     }
-  });
-  for (const directory of writable) {
+    const { bavail, bsize } = statfsSync(directory);
     const probe = spawnSync(process.execPath, [program, "info", "--root", join(directory, "store")], {
       stdio: "ignore",
     });
-    if (probe.status === 0) return { work: directory, driver: undefined };
-    rmSync(directory, { recursive: true, force: true });
+    const hasRoom = bavail * bsize > 400e6;
+    if (hasRoom && probe.status === 0) return { work: directory, driver: undefined };
+    rmSync(directory, { recursive: true });
+    if (hasRoom) writable.push(directory);
   }
   const [directory] = writable;
   if (directory === undefined) throw new Error(`none of ${candidates.join(", ")} has 400 MB of room`);
