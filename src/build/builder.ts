@@ -116,8 +116,9 @@ class Build {
       }
       const needed = neededStages(dockerfile.stages, target, (stage) => froms.get(stage.index)?.image ?? stage.base);
       const runs = needed.some((i) => dockerfile.stages[i]?.instructions.some(({ kind }) => kind === "run"));
-      if (runs) this.#threads.warm(network);
-      warmExport();
+      // The thread of the first step before that of the first export: both at once would make the step wait for both.
+      if (runs) void this.#threads.warm(network).then(warmExport);
+      else warmExport();
 
       const session = this.#session({ ...files, ...dockerfile.directives, stages: dockerfile.stages }, (index) => {
         const stage = dockerfile.stages[index];

@@ -56,6 +56,7 @@ export class StepThreads implements AsyncDisposable {
   readonly #setup: Omit<ThreadSetup, "network">;
   readonly #size: number;
   readonly #pools = new Map<ContainerNetwork, WorkerPool<StepJob, StepResult, StepEvent>>();
+  readonly #warming = new Map<ContainerNetwork, Promise<void>>();
 
   constructor(options: StepThreadsOptions) {
     this.engine = chooseEngine(options.searchPath, options.engine);
@@ -67,9 +68,17 @@ export class StepThreads implements AsyncDisposable {
     };
   }
 
-  /** Starts a thread and all a container waits for, so that the first step finds it ready. Failures show at that step. */
-  warm(network: ContainerNetwork): void {
-    this.#run({ kind: "warm" }, network).catch(() => {});
+  /**
+   * Starts a thread and all a container waits for, so that the first step finds it ready. Settles when it is; failures show
+   * at that step. A step that comes before waits for this thread instead of starting one of its own.
+   */
+  async warm(network: ContainerNetwork): Promise<void> {
+    const warming = this.#start({ kind: "warm" }, network).then(
+      () => {},
+      () => {},
+    );
+    this.#warming.set(network, warming);
+    await warming;
   }
 
   /**
@@ -112,7 +121,12 @@ export class StepThreads implements AsyncDisposable {
     await Promise.all(pools.map((pool) => pool[Symbol.asyncDispose]()));
   }
 
-  #run(work: StepWork, network: ContainerNetwork, options: RunOptions<StepEvent> = {}): Promise<StepResult> {
+  async #run(work: StepWork, network: ContainerNetwork, options?: RunOptions<StepEvent>): Promise<StepResult> {
+    await this.#warming.get(network);
+    return this.#start(work, network, options);
+  }
+
+  #start(work: StepWork, network: ContainerNetwork, options: RunOptions<StepEvent> = {}): Promise<StepResult> {
     let pool = this.#pools.get(network);
     if (pool === undefined) {
       pool = new WorkerPool(workerUrl(import.meta.url, "./step-worker"), this.#size);
