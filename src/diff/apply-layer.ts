@@ -55,12 +55,6 @@ export interface AppliedTar {
   readonly skippedXattrs: number;
 }
 
-/** Starts the threads for one layer, so that the first does not wait for them. */
-export function warmApply(): void {
-  appliers.warm(1);
-  recorders.warm(1);
-}
-
 /**
  * Applies one layer. Errors: `invalid_argument` for archives that are malformed or name what cannot be (the message names
  * the entry), `data_loss` for truncated ones, SyscallErrors, `canceled`, and whatever `baseReady` or the stream throws.

@@ -22,7 +22,7 @@ import {
   trailerMagic,
 } from "./tar-record-format.ts";
 
-export { type ReadLayerTarOptions, readLayerTar } from "./tar-record-read.ts";
+export { readLayerTar } from "./tar-record-read.ts";
 
 /** Writes a record's frames to its file. Disposing without `close` leaves an incomplete record. */
 export class TarRecordFile implements Disposable {

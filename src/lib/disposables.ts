@@ -12,17 +12,6 @@ export function disposable(release: () => void): Disposable {
   };
 }
 
-/** Runs the asynchronous `release` exactly once, however often it is disposed. */
-export function asyncDisposable(release: () => Promise<void>): AsyncDisposable {
-  let released: Promise<void> | undefined;
-  return {
-    async [Symbol.asyncDispose]() {
-      released ??= release();
-      await released;
-    },
-  };
-}
-
 /** Disposes what it was given in reverse order, all of it even when one fails; the first failure is thrown at the end. */
 export class Disposables implements Disposable {
   #items: Disposable[] = [];

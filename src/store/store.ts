@@ -65,7 +65,6 @@ export type {
   CommitOptions,
   GcOptions,
   ImageListing,
-  LayerDigest,
   PublishRequest,
   StagedLayer,
   StoreOptions,

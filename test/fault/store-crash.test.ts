@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { type Failpoint, failpoints } from "../../src/store/failpoints.ts";
 import type { Store } from "../../src/store/store.ts";
 import { assertWhole, driverName, makeArchive, makeTree, openStore, scratch } from "./store-fixtures.ts";
-import { type Scenario, scenarios } from "./store-scenarios.ts";
+import { scenarios } from "./store-scenarios.ts";
 
 const child = fileURLToPath(new URL("./store-child.ts", import.meta.url));
 const register = fileURLToPath(new URL("../register.mjs", import.meta.url));
@@ -75,13 +75,7 @@ async function stateIn(root: string): Promise<string> {
 }
 
 /** States a crash may leave: before, after, and for work made of several steps those in between. */
-async function allowedStates(
-  t: TestContext,
-  name: string,
-  scenario: Scenario,
-  before: string,
-  fixtures: string,
-): Promise<Set<string>> {
+async function allowedStates(t: TestContext, name: string, before: string, fixtures: string): Promise<Set<string>> {
   const root = join(scratch(t), "root");
   execFileSync("cp", ["-a", before, root]);
   const states = new Set([await stateIn(root)]);
@@ -104,7 +98,7 @@ test("killed at any failpoint, the store is whole", async (t) => {
         await using store = await openStore(before);
         await scenario.prepare(store, fixtures);
       }
-      const allowed = await allowedStates(t, name, scenario, before, fixtures);
+      const allowed = await allowedStates(t, name, before, fixtures);
       for await (const { number, failpoint, root } of crashes(t, name, before, fixtures)) {
         seen.add(failpoint);
         await t.test(`${number}: ${failpoint}`, async () => {
