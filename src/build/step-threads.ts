@@ -51,15 +51,33 @@ export function chooseEngine(
   });
 }
 
+const threadUrl = workerUrl(import.meta.url, "./step-worker");
+type StepPool = WorkerPool<StepJob, StepResult, StepEvent>;
+
+/** A pool with one thread under way, for the next StepThreads that runs a step. */
+let started: StepPool | undefined;
+
+/**
+ * Starts a thread before it is known what it will do, for a caller who is still opening his store. It costs some
+ * milliseconds of another processor when no step comes.
+ */
+export function startStepThread(): void {
+  if (started !== undefined) return;
+  started = new WorkerPool(threadUrl, Math.max(2, availableParallelism()));
+  started.warm(1);
+}
+
 export class StepThreads implements AsyncDisposable {
   readonly engine: RuntimeEngine;
   readonly #setup: Omit<ThreadSetup, "network">;
+  readonly #parallelism: number | undefined;
   readonly #size: number;
-  readonly #pools = new Map<ContainerNetwork, WorkerPool<StepJob, StepResult, StepEvent>>();
+  readonly #pools = new Map<ContainerNetwork, StepPool>();
   readonly #warming = new Map<ContainerNetwork, Promise<void>>();
 
   constructor(options: StepThreadsOptions) {
     this.engine = chooseEngine(options.searchPath, options.engine);
+    this.#parallelism = options.parallelism;
     this.#size = options.parallelism ?? Math.max(2, availableParallelism());
     this.#setup = {
       scratch: bytesOfText(options.scratch),
@@ -129,7 +147,9 @@ export class StepThreads implements AsyncDisposable {
   #start(work: StepWork, network: ContainerNetwork, options: RunOptions<StepEvent> = {}): Promise<StepResult> {
     let pool = this.#pools.get(network);
     if (pool === undefined) {
-      pool = new WorkerPool(workerUrl(import.meta.url, "./step-worker"), this.#size);
+      pool = this.#parallelism === undefined ? started : undefined;
+      if (pool === undefined) pool = new WorkerPool(threadUrl, this.#size);
+      else started = undefined;
       this.#pools.set(network, pool);
     }
     return pool.run({ setup: { ...this.#setup, network }, work }, options);

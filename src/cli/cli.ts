@@ -37,11 +37,11 @@ export class Cli {
    * The engine over the store that the options name. Where this process may not mount, the whole command line runs again
    * inside a user namespace, and this process ends with its status: ask for the engine before doing anything.
    */
-  async engine(command: Command): Promise<Engine> {
+  async engine(command: Command, { forSteps = false } = {}): Promise<Engine> {
     await this.enterUserNamespace(command);
     const globals = globalOptionsOf(command);
     this.writing = { path: globals.root, neededBytes: undefined };
-    this.#engine ??= this.#open(globals);
+    this.#engine ??= this.#open(globals, forSteps);
     return this.#engine;
   }
 
@@ -54,10 +54,10 @@ export class Cli {
     throw new ExitRequest(await runInUserNamespace(program, { LAMELLA_ROOT: globalOptionsOf(command).root }));
   }
 
-  async #open({ root, driver, driverOptions }: GlobalOptions): Promise<Engine> {
+  async #open({ root, driver, driverOptions }: GlobalOptions, forSteps: boolean): Promise<Engine> {
     prepareRoot(root);
     const { Engine } = await import("../engine/engine.ts");
-    return Engine.open({ root, driver, driverOptions, signal: this.signal });
+    return Engine.open({ root, driver, driverOptions, forSteps, signal: this.signal });
   }
 
   /** Writes to standard output; the newline is the caller's. */

@@ -1,8 +1,8 @@
 /** The directory of the store, made and checked before anything is opened in it, so that what is wrong with it is said here. */
-import { accessSync, constants, mkdirSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { accessSync, constants } from "node:fs";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { hasCode } from "../errors/syscall-error.ts";
+import { makeDirectories } from "../fs/make-directories.ts";
 
 /** Makes `root` and what is missing above it. Errors: permission_denied, failed_precondition. */
 export function prepareRoot(root: string): void {
@@ -22,12 +22,4 @@ export function prepareRoot(root: string): void {
       cause: error,
     });
   }
-}
-
-/** Node's own recursive mkdir does not end where the kernel makes no directories, as below /proc. */
-function makeDirectories(path: string, mode = 0o755): void {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat?.isDirectory()) return;
-  if (path !== dirname(path)) makeDirectories(dirname(path));
-  mkdirSync(path, { mode });
 }

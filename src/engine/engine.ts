@@ -14,7 +14,7 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { type BuildResult, build } from "../build/builder.ts";
-import { StepThreads } from "../build/step-threads.ts";
+import { StepThreads, startStepThread } from "../build/step-threads.ts";
 import { listChanges } from "../diff/export-layer.ts";
 import type { Driver, LayerId, LayerView } from "../drivers/driver.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
@@ -72,6 +72,7 @@ export class Engine implements AsyncDisposable {
    * one asked for) can run here, permission_denied.
    */
   static async open(options: EngineOptions): Promise<Engine> {
+    if (options.forSteps) startStepThread();
     return new Engine(await Store.open(options));
   }
 

@@ -1,7 +1,7 @@
 /** What `info` shows. The store's metadata is not opened for it: the driver and the host tell all of it. */
-import { existsSync, mkdirSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { resolve } from "node:path";
 import { openDriver, probeAll } from "../drivers/open-driver.ts";
+import { makeDirectories } from "../fs/make-directories.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { hostFacts } from "./host.ts";
 import type { EngineInfo, InfoOptions } from "./options.ts";
@@ -12,8 +12,7 @@ import type { EngineInfo, InfoOptions } from "./options.ts";
  */
 export async function engineInfo(options: InfoOptions): Promise<EngineInfo> {
   const root = resolve(options.root);
-  mkdirSync(dirname(root), { recursive: true });
-  if (!existsSync(root)) mkdirSync(root, { mode: 0o711 });
+  makeDirectories(root, 0o711);
   const home = bytesOfText(root);
   const probes = options.probes ? Object.fromEntries(await probeAll(home)) : undefined;
   const driver = await openDriver({ root: home, name: options.driver, options: options.driverOptions ?? {} });

@@ -10,7 +10,10 @@ import type { HostFacts } from "./host.ts";
 
 export type { CheckOptions, GcOptions } from "../store/store.ts";
 
-export type EngineOptions = StoreOptions;
+export interface EngineOptions extends StoreOptions {
+  /** Say so when `build` or `run` comes next: what they need is started while the store opens. */
+  readonly forSteps?: boolean | undefined;
+}
 
 export interface InfoOptions extends Pick<StoreOptions, "root" | "driver" | "driverOptions"> {
   /** Also put every driver's questions to the host; takes some hundredths of a second. */

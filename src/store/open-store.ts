@@ -1,6 +1,7 @@
 /** Opening and closing a store. */
-import { mkdirSync, realpathSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import { openDriver } from "../drivers/open-driver.ts";
+import { makeDirectories } from "../fs/make-directories.ts";
 import { removeTree } from "../fs/remove-tree.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { noteUsedCacheRows } from "./cache.ts";
@@ -16,7 +17,7 @@ import { MetaEnvironment, Tables } from "./tables.ts";
 /** Opens (or makes) a store. See `Store.open`. */
 export async function openStore(options: StoreOptions): Promise<StoreContext> {
   const { driver: name, driverOptions, durable = true, signal } = options;
-  mkdirSync(options.root, { recursive: true, mode: 0o710 });
+  makeDirectories(options.root, 0o710);
   const root = realpathSync(options.root);
   const driver = await openDriver({ root: bytesOfText(root), name, options: driverOptions ?? {} });
   const paths = new StorePaths(root, driver.name);

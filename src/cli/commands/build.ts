@@ -58,7 +58,7 @@ async function build(context: string, options: Options, command: Command, cli: C
   if (context === "-") throw usageError("a context from standard input is not supported", "give a directory");
   if (options.file === "-" && isatty(0)) throw usageError("standard input is a terminal", "pipe a Dockerfile in");
   const sourceDateEpoch = cli.sourceDateEpoch();
-  const engine = await cli.engine(command);
+  const engine = await cli.engine(command, { forSteps: true });
   const { json, quiet } = cli.globals(command);
   const startedAt = performance.now();
   using progress = new BuildProgress(modeOf(options.progress, quiet));

@@ -61,7 +61,7 @@ export function define(command: Command, cli: Cli): void {
 }
 
 async function run(image: string, words: string[], options: Options, command: Command, cli: Cli): Promise<number> {
-  const engine = await cli.engine(command);
+  const engine = await cli.engine(command, { forSteps: true });
   const readerGone = new AbortController();
   let failure: unknown;
   const { exitCode } = await engine
