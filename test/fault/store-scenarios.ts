@@ -1,6 +1,9 @@
 /** What the crash tests do, and how the states before and after are told. */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { build } from "../../src/build/builder.ts";
 import type { Store } from "../../src/store/store.ts";
+import { busyboxMissing, makeBusyboxRoot } from "../support/busybox-root.ts";
 import { commitChange, makeTree } from "./store-fixtures.ts";
 
 export interface Scenario {
@@ -8,6 +11,8 @@ export interface Scenario {
   readonly prepare: (store: Store, fixtures: string) => Promise<void>;
   /** What is interrupted. */
   readonly run: (store: Store, fixtures: string) => Promise<unknown>;
+  /** Why it cannot be done on this machine. */
+  readonly missing?: string | undefined;
 }
 
 const nothing = async (): Promise<void> => {};
@@ -25,6 +30,22 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   "load-oci-compressed": {
     prepare: nothing,
     run: (store, fixtures) => store.load({ path: join(fixtures, "oci-archive.tar.gz") }),
+  },
+  build: {
+    missing: busyboxMissing(),
+    prepare: async (store, fixtures) => {
+      const root = join(fixtures, "busybox");
+      if (!existsSync(root)) makeBusyboxRoot(root);
+      await store.importRoot({ kind: "directory", path: root }, { tags: ["box:1"] });
+    },
+    run: (store, fixtures) =>
+      build({
+        store,
+        context: fixtures,
+        dockerfile: "FROM box:1\nCOPY tree /tree\nRUN mv /tree /moved\nENV A=1\nRUN echo x > /moved/x && rm -r /home\n",
+        tags: ["built:1"],
+        threads: { searchPath: ["/usr/sbin", "/usr/bin", "/sbin", "/bin"], engine: "builtin" },
+      }),
   },
   create: { prepare: base, run: (store) => store.createContainer({ image: "base:1", name: "box" }) },
   commit: {
