@@ -1,8 +1,8 @@
 /**
  * The change stream: what one layer does to the tree below it.
  *
- * A stream is an ordered sequence of changes. Order is part of the contract: names of a directory in byte order (a deletion
- * where the name it removes stands), a directory before its children, `opaque` right after its directory, the target of a
+ * A stream is an ordered sequence of changes. Order is part of the contract: names of a directory in byte order (deletions
+ * among them or before them), a directory before its children, `opaque` right after its directory, the target of a
  * hard link before the link. A directory with changes below it is part of the stream even when it is unchanged itself. A source (upper directory, two trees, later btrfs send and others) makes a stream; the exporter
  * turns it into a layer tar; the applier turns a tar into a changed tree. Whatever the source, its stream applies to the
  * same tree.

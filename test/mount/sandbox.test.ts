@@ -125,9 +125,11 @@ for (const engine of ["builtin", "crun", "runc"] as const) {
       await assert.rejects(run("id", { user: "nobody-here" }), { code: "UNKNOWN_USER" });
     });
 
-    test("says what is missing when an id is not mapped", { skip: !nested && "all ids are there" }, async () => {
-      await assert.rejects(run("id", { user: "bob" }), { code: "UNMAPPED_ID" });
-    });
+    if (nested) {
+      test("says what is missing when an id is not mapped", async () => {
+        await assert.rejects(run("id", { user: "bob" }), { code: "UNMAPPED_ID" });
+      });
+    }
 
     test("has no network but the loopback with none", async () => {
       const { stdout } = await run("ip -o link | wc -l; ip -o link show lo | grep -c UP; cat /etc/resolv.conf", {
