@@ -3,9 +3,8 @@
  * (runtime/thread-namespaces.ts) and stays warm between steps. One pool for each kind of network, since a thread that has
  * left the host's network cannot always come back.
  */
-import { availableParallelism } from "node:os";
 import { LamellaError } from "../errors/lamella-error.ts";
-import { type RunOptions, WorkerPool, workerUrl } from "../fs/worker-pool.ts";
+import type { RunOptions } from "../fs/worker-pool.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import type { CopyJob, CopyReport, DigestJob, DirectoryJob } from "./copy/copy-job.ts";
 import type {
@@ -16,7 +15,8 @@ import type {
   RuntimeEngine,
 } from "./runtime/container-spec.ts";
 import { findOnHost } from "./runtime/executable.ts";
-import type { StepEvent, StepJob, StepResult, StepWork, ThreadSetup } from "./step-jobs.ts";
+import type { StepEvent, StepResult, StepWork, ThreadSetup } from "./step-jobs.ts";
+import { defaultParallelism, type StepPool, takeStepPool } from "./step-pool.ts";
 
 export interface StepThreadsOptions {
   /** An existing directory the threads need nothing of; each covers it with a tmpfs that nobody else sees. */
@@ -51,34 +51,16 @@ export function chooseEngine(
   });
 }
 
-const threadUrl = workerUrl(import.meta.url, "./step-worker");
-type StepPool = WorkerPool<StepJob, StepResult, StepEvent>;
-
-/** A pool with one thread under way, for the next StepThreads that runs a step. */
-let started: StepPool | undefined;
-
-/**
- * Starts a thread before it is known what it will do, for a caller who is still opening his store. It costs some
- * milliseconds of another processor when no step comes.
- */
-export function startStepThread(): void {
-  if (started !== undefined) return;
-  started = new WorkerPool(threadUrl, Math.max(2, availableParallelism()));
-  started.warm(1);
-}
-
 export class StepThreads implements AsyncDisposable {
   readonly engine: RuntimeEngine;
   readonly #setup: Omit<ThreadSetup, "network">;
-  readonly #parallelism: number | undefined;
   readonly #size: number;
   readonly #pools = new Map<ContainerNetwork, StepPool>();
   readonly #warming = new Map<ContainerNetwork, Promise<void>>();
 
   constructor(options: StepThreadsOptions) {
     this.engine = chooseEngine(options.searchPath, options.engine);
-    this.#parallelism = options.parallelism;
-    this.#size = options.parallelism ?? Math.max(2, availableParallelism());
+    this.#size = options.parallelism ?? defaultParallelism;
     this.#setup = {
       scratch: bytesOfText(options.scratch),
       engine: this.engine,
@@ -147,9 +129,7 @@ export class StepThreads implements AsyncDisposable {
   #start(work: StepWork, network: ContainerNetwork, options: RunOptions<StepEvent> = {}): Promise<StepResult> {
     let pool = this.#pools.get(network);
     if (pool === undefined) {
-      pool = this.#parallelism === undefined ? started : undefined;
-      if (pool === undefined) pool = new WorkerPool(threadUrl, this.#size);
-      else started = undefined;
+      pool = takeStepPool(this.#size);
       this.#pools.set(network, pool);
     }
     return pool.run({ setup: { ...this.#setup, network }, work }, options);

@@ -55,6 +55,7 @@ export class Cli {
   }
 
   async #open({ root, driver, driverOptions }: GlobalOptions, forSteps: boolean): Promise<Engine> {
+    if (forSteps) (await import("../engine/start-steps.ts")).startStepThread();
     prepareRoot(root);
     const { Engine } = await import("../engine/engine.ts");
     return Engine.open({ root, driver, driverOptions, forSteps, signal: this.signal });

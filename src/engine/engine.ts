@@ -14,7 +14,8 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { type BuildResult, build } from "../build/builder.ts";
-import { StepThreads, startStepThread } from "../build/step-threads.ts";
+import { startStepThread } from "../build/step-pool.ts";
+import { StepThreads } from "../build/step-threads.ts";
 import { listChanges } from "../diff/export-layer.ts";
 import type { Driver, LayerId, LayerView } from "../drivers/driver.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
