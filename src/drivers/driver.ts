@@ -132,7 +132,7 @@ export interface Driver {
   /** Further facts `lamella info` prints: the overlay options in use and the like. */
   details(): readonly (readonly [string, string])[];
 
-  /** Where the changes of a layer to its parent are found. A mounted two-tree source is the caller's to dispose. */
+  /** Where the changes of a layer to its parent are found. Mounts nothing. */
   diffSource(id: LayerId): DiffSource;
   applyTarget(id: LayerId): ApplyTarget;
   contentSource(id: LayerId): ContentSource;

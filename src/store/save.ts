@@ -7,6 +7,8 @@
  *
  * An image that several of the given names mean is written once. Layers that must be compressed go through temporary files,
  * as a tar header needs their size; two at a time.
+ *
+ * The file is longer than most because the three forms share their blobs, their sinks and what is fixed in them.
  */
 import { createHash, randomBytes } from "node:crypto";
 import {

@@ -7,6 +7,8 @@
  *
  * A layer that was dropped may still carry layers on top of it; it goes when the last of them has moved over to the
  * published twin, which happens when that one is published itself.
+ *
+ * The file is longer than most because it is one life cycle: every transition above touches the same records.
  */
 
 import { setMaxListeners } from "node:events";

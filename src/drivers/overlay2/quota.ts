@@ -7,7 +7,7 @@ export function refuseQuota(home: ByteString, backingFileSystem: string): never 
   throw new LamellaError(
     "failed_precondition",
     "QUOTA_UNSUPPORTED",
-    `overlay2: a size limit needs project quotas, which are not available on ${backingFileSystem} at ${textOfBytes(home)}`,
+    `overlay2 sets no size limits (project quotas), on ${backingFileSystem} at ${textOfBytes(home)} or elsewhere`,
     { hint: "leave out the option `size`; limit the file system that holds the root instead" },
   );
 }
