@@ -1,7 +1,7 @@
 /** What the stages of one build share. */
 
 import type { Stage } from "../dockerfile/index.ts";
-import type { LayerView } from "../drivers/driver.ts";
+import type { LayerView, Use } from "../drivers/driver.ts";
 import { LamellaError } from "../errors/lamella-error.ts";
 import type { HistoryEntry, ImageConfig, RunConfig } from "../oci/config.ts";
 import type { ChainId } from "../oci/digest.ts";
@@ -66,6 +66,8 @@ export interface BuildSession {
   image(name: string): Promise<BaseImage>;
   /** Keeps a published chain from removal until the build ends. */
   hold(chainId: ChainId): void;
+  /** Keeps what a driver gave until the build ends. */
+  keep<T>(use: Use<T>): T;
   /** Notes what the step gave, for publishing. */
   addLayer(step: BuildStep, staged: StagedLayer): void;
   addCacheRow(row: CacheRow): void;
@@ -112,10 +114,10 @@ export function parentOf(layer: StageLayer | undefined): LayerRecord | StagedLay
   return layer.kind === "published" ? layer.record : layer.staged;
 }
 
-/** A read-only view of a stage's or image's tree. Errors: not_found when it has no layers. */
-export function treeView(session: BuildSession, layers: readonly StageLayer[], name: string): LayerView {
+/** A read-only view of a stage's or image's tree, good until the build ends. Errors: not_found when it has no layers. */
+export async function treeView(session: BuildSession, layers: readonly StageLayer[], name: string): Promise<LayerView> {
   const top = layers.at(-1);
   if (top === undefined) throw new LamellaError("not_found", "NO_LAYERS", `${name} holds no files`);
   const { layerId } = top.kind === "published" ? top.record : top.staged;
-  return session.store.driver.view(layerId, { readOnly: true });
+  return session.keep(await session.store.driver.view(layerId, { readOnly: true }));
 }

@@ -86,6 +86,7 @@ class Build {
   readonly #staged: { readonly step: BuildStep; readonly staged: StagedLayer }[] = [];
   readonly #rows: CacheRow[] = [];
   readonly #holds: Disposable[] = [];
+  readonly #uses: AsyncDisposable[] = [];
   readonly #background: Promise<unknown>[] = [];
   readonly #warnings: string[] = [];
   #steps = 0;
@@ -139,6 +140,7 @@ class Build {
       for (const failure of await Promise.allSettled(this.#background)) {
         if (failure.status === "rejected") this.#warn(`clean-up failed: ${messageOf(failure.reason)}`, undefined);
       }
+      for (const use of this.#uses) await use[Symbol.asyncDispose]();
       for (const hold of this.#holds) hold[Symbol.dispose]();
     }
   }
@@ -197,6 +199,10 @@ class Build {
       },
       image: (name) => this.#image(name),
       hold: (chainId) => void this.#holds.push(store.hold(chainId)),
+      keep: (use) => {
+        this.#uses.push(use);
+        return use.value;
+      },
       addLayer: (step, staged) => {
         this.#staged.push({ step, staged });
         staged.done.then(

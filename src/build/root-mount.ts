@@ -6,7 +6,7 @@
  */
 
 import type { LayerView } from "../drivers/driver.ts";
-import { overlayOptionStrings } from "../drivers/mount-view.ts";
+import { bindView, overlayOptionStrings } from "../drivers/mount-view.ts";
 import { hasCode } from "../errors/syscall-error.ts";
 import { bindMount } from "../fs/mounts.ts";
 import { mountOverlay } from "../fs/overlay-mount.ts";
@@ -23,7 +23,7 @@ export interface RootMountOptions {
 
 /** Mounts `view` at the directory `target`. Disposing unmounts it, at once or with its last user. */
 export function mountRoot(view: LayerView, target: ByteString, options: RootMountOptions = {}): Disposable {
-  if (view.kind === "directory") bindMount(view.path, target, { readOnly: view.readOnly });
+  if (view.kind === "directory") bindView(view, target);
   else {
     let lowers = [...(options.extraLowers ?? []), ...view.lowers];
     // An overlay without an upper needs two lowers; the same directory twice is refused (ELOOP).

@@ -18,12 +18,12 @@ export async function fromTree(context: StageContext, from: string): Promise<Fro
   const index = copySourceStage({ from }, session.stages, stage.index);
   if (index !== undefined) {
     const result = await session.stage(index);
-    return { view: treeView(session, result.layers, `stage ${from}`), name: `stage ${from}` };
+    return { view: await treeView(session, result.layers, `stage ${from}`), name: `stage ${from}` };
   }
   try {
     const image = await session.image(from);
     const layers = image.layers.map((record) => ({ kind: "published", record }) as const);
-    return { view: treeView(session, layers, `image ${from}`), name: `image ${from}` };
+    return { view: await treeView(session, layers, `image ${from}`), name: `image ${from}` };
   } catch (error) {
     if (!(error instanceof LamellaError) || error.kind !== "not_found") throw error;
     const names = session.stages.slice(0, stage.index).flatMap(({ name }) => name ?? []);

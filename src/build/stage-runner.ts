@@ -246,7 +246,8 @@ export class StageRunner implements StageContext {
     const active = await store.beginLayer(parentOf(this.#top));
     let unchanged: boolean | undefined;
     try {
-      unchanged = await layerStep.execute(store.driver.view(active.layerId), step);
+      await using view = await store.driver.view(active.layerId);
+      unchanged = await layerStep.execute(view.value, step);
       throwIfAborted(signal);
     } catch (error) {
       await store.discardLayer(active);

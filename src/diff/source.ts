@@ -24,7 +24,12 @@ export interface TreesSource {
   readonly parent: ByteString | undefined;
   /** Absolute path of the layer's tree. */
   readonly tree: ByteString;
+  /** What is known of how the two came to be; without it, everything is compared. */
+  readonly hint?: TreesHint;
 }
+
+/** How the changes between two trees are found without comparing everything. */
+export type TreesHint = { readonly kind: "none" };
 
 export type DiffSource = UpperSource | TreesSource;
 

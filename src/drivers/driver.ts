@@ -5,23 +5,32 @@
  * of images, digests or reference counts: the store does, and is the only one who calls a driver to create and remove.
  *
  * A layer's life: the store calls `create(id, parent)`. From then on the layer is *writable*: `mount(id)` gives its root
- * file system, and `applyTarget(id)` says where a layer tar is unpacked without a mount. The first layer created on top of
- * it *commits* it: it is read-only for ever, and mounting it gives a read-only file system that needs no work directory.
- * `seal(id)` commits without a child. `remove(id)` ends it; only a layer without children is removed, which the store sees
- * to. All names on disk under the home belong to the driver.
+ * file system, and `applyTarget(id)` says where a layer tar is unpacked. The first layer created on top of it *commits* it:
+ * it is read-only for ever, and mounting it gives a read-only file system. `seal(id)` commits without a child. `remove(id)`
+ * ends it; only a layer without children is removed, which the store sees to. All names on disk under the home belong to
+ * the driver.
  *
- * What is idempotent: `remove` of what is not there, `seal` of what is sealed, disposing a mount twice. `create` of an id
+ * What is idempotent: `remove` of what is not there, `seal` of what is sealed, disposing a use twice. `create` of an id
  * that exists fails with `already_exists`.
  *
- * What is atomic: `create` leaves the whole layer or nothing (made under a temporary name and renamed); `remove` renames
- * aside first, so no half-removed layer has its old name. A crash leaves at most such set-aside directories, which
- * `reclaim()` deletes; the store calls it at start, when it holds the lock that says nobody else is starting.
+ * What is atomic: `create` leaves the whole layer or nothing (made under a temporary name, or counted only once its record
+ * is written); `remove` sets aside first, so no half-removed layer has its old name. A crash leaves at most such leftovers,
+ * which `reclaim()` deletes; the store calls it at start, when it holds the lock that says nobody else is starting.
  *
  * Mounts: `mount` may be called for one id by many callers and processes; the file system is unmounted when the last of them
- * disposes. The loops that read and write many files do not run here: `diffSource`, `applyTarget`, `contentSource` and
- * `view` answer with plain data that worker threads act on.
+ * disposes. A driver that has to mount a layer to reach its tree at all (zfs, devicemapper) may keep such a mount for the
+ * next caller: nobody uses it, `remove` ends it, `rest` ends them all, and one that a crash left `reclaim` ends.
+ *
+ * The loops that read and write many files do not run here: `view`, `diffSource`, `applyTarget` and `contentSource` answer
+ * with plain data that worker threads act on. Each answer is a {@link Use}: what it names can be reached until it is
+ * disposed, and on most drivers costs nothing.
+ *
+ * A native diff is a `DiffSource` that visits less than both trees; what a driver cannot say of itself is derived: a driver
+ * whose layers are whole trees says only how to make, reach and drop one (./tree-driver.ts), and the differ of two trees
+ * does the rest.
  *
  * Durability is the store's business (one syncfs before it publishes); a driver fsyncs nothing but its own small files.
+ * src/testing has the suite that every driver passes on its real backend.
  */
 import type { ApplyTarget, ContentSource, DiffSource } from "../diff/source.ts";
 import type { ByteString } from "../lib/bytes.ts";
@@ -43,9 +52,23 @@ export interface OverlayOptions {
   readonly volatile?: boolean;
 }
 
+/** Something that can be reached until it is disposed. Disposing twice is harmless. */
+export interface Use<T> extends AsyncDisposable {
+  readonly value: T;
+}
+
 /** How a layer's root file system comes about, as data: whoever mounts it may do so in a mount namespace of his own. */
 export type LayerView =
-  | { readonly kind: "directory"; readonly path: ByteString; readonly readOnly: boolean }
+  | {
+      readonly kind: "directory";
+      readonly path: ByteString;
+      readonly readOnly: boolean;
+      /**
+       * A detached mount of the tree, where the path may lead elsewhere in another mount namespace. To be attached once, by
+       * whoever mounts the view; the descriptor belongs to the {@link Use}.
+       */
+      readonly mountFd?: number;
+    }
   | {
       readonly kind: "overlay";
       /** Absolute paths, the uppermost first. */
@@ -113,14 +136,18 @@ export interface Driver {
   reparent(id: LayerId, parent: LayerId): Promise<void>;
 
   /** `volatile`: see OverlayOptions; without effect where the kernel or the driver has no such thing. */
-  view(id: LayerId, options?: { readonly readOnly?: boolean; readonly volatile?: boolean }): LayerView;
+  view(id: LayerId, options?: { readonly readOnly?: boolean; readonly volatile?: boolean }): Promise<Use<LayerView>>;
   /**
    * Mounts a layer, or joins its mount. `keep`: the mount outlasts this process and every disposal; `unmountAll` ends it.
    * Errors: failed_precondition when it is mounted in the other mode, or writable in another mount namespace.
    */
   mount(id: LayerId, options?: { readonly readOnly?: boolean; readonly keep?: boolean }): Promise<MountedLayer>;
+  /** True when somebody uses a mount of the layer, in whatever process, or it is kept. */
+  inUse(id: LayerId): boolean;
   /** Unmounts whatever is mounted for the layer, also what other processes mounted and left; true when there was something. */
   unmountAll(id: LayerId): Promise<boolean>;
+  /** Ends mounts that nobody uses and that were left for the next caller. The store calls it when it closes. */
+  rest(): Promise<void>;
   /** Removes a layer without children. Errors: failed_precondition when it is mounted and in use. */
   remove(id: LayerId): Promise<void>;
   /** Deletes what crashed creations and removals left. Returns the number of things deleted. */
@@ -132,15 +159,17 @@ export interface Driver {
   /** Further facts `lamella info` prints: the overlay options in use and the like. */
   details(): readonly (readonly [string, string])[];
 
-  /** Where the changes of a layer to its parent are found. Mounts nothing. */
-  diffSource(id: LayerId): DiffSource;
-  applyTarget(id: LayerId): ApplyTarget;
-  contentSource(id: LayerId): ContentSource;
+  /** Where the changes of a layer to its parent are found. */
+  diffSource(id: LayerId): Promise<Use<DiffSource>>;
+  applyTarget(id: LayerId): Promise<Use<ApplyTarget>>;
+  contentSource(id: LayerId): Promise<Use<ContentSource>>;
 }
 
 /** Makes drivers of one kind. `home` need not exist yet. */
 export interface DriverFactory {
   readonly name: string;
+  /** Folder of the home that has an entry named after each layer; "" for the home itself. */
+  readonly layersFolder: string;
   /** Asks the host whether this driver can run with its data under `home`, with every reason. Leaves nothing behind. */
   probe(home: ByteString): Promise<readonly ProbeResult[]>;
   /** Errors: failed_precondition when a required probe says no, invalid_argument for an unknown option. */

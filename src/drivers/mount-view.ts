@@ -1,7 +1,7 @@
 /** Mounting a layer's view: from data a driver gave, in any thread, in whatever mount namespace that thread is. */
 import { LamellaError } from "../errors/lamella-error.ts";
 import { hasCode } from "../errors/syscall-error.ts";
-import { bindMount, umount } from "../fs/mounts.ts";
+import { attachMount, bindMount, umount } from "../fs/mounts.ts";
 import { MAX_LOWERS, type MountApi, mountOverlay } from "../fs/overlay-mount.ts";
 import { removeTree } from "../fs/remove-tree.ts";
 import { type ByteString, textOfBytes } from "../lib/bytes.ts";
@@ -21,13 +21,20 @@ export function overlayOptionStrings(options: OverlayOptions): string[] {
   return strings;
 }
 
+/** Shows a directory view at the directory `target`. */
+export function bindView(view: Extract<LayerView, { kind: "directory" }>, target: ByteString): void {
+  const { readOnly } = view;
+  if (view.mountFd === undefined) bindMount(view.path, target, { readOnly });
+  else attachMount(view.mountFd, target, { readOnly });
+}
+
 /**
  * Mounts `view` at the directory `target`; disposing unmounts it (and detaches it when it stays busy). A directory view is
  * bound there, so that a read-only one refuses writes. Synchronous.
  */
 export function mountView(view: LayerView, target: ByteString, api: MountApi = "auto"): Disposable {
   if (view.kind === "directory") {
-    bindMount(view.path, target, { readOnly: view.readOnly });
+    bindView(view, target);
   } else {
     if (view.lowers.length > MAX_LOWERS)
       throw new LamellaError(

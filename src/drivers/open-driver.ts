@@ -73,7 +73,8 @@ export async function probeAll(root: ByteString): Promise<ReadonlyMap<string, re
 }
 
 function hasLayers(root: ByteString, name: string): boolean {
-  const fd = raw.openat(AT_FDCWD, `${root}/${name}${name === "vfs" ? "/dir" : ""}`, O_RDONLY | O_DIRECTORY);
+  const folder = driverFactories.get(name)?.layersFolder ?? "";
+  const fd = raw.openat(AT_FDCWD, `${root}/${name}/${folder}`, O_RDONLY | O_DIRECTORY);
   if (fd < 0) return false;
   using directory = new sys.OwnedFd(fd);
   return sys.readdir(directory.fd).some((entry) => /^[0-9a-f]{64}$/.test(entry.name));

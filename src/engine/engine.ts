@@ -17,9 +17,10 @@ import { type BuildResult, build } from "../build/builder.ts";
 import { startStepThread } from "../build/step-pool.ts";
 import { StepThreads } from "../build/step-threads.ts";
 import { listChanges } from "../diff/export-layer.ts";
-import type { Driver, LayerId, LayerView } from "../drivers/driver.ts";
+import type { ContentSource } from "../diff/source.ts";
+import type { Driver, LayerId, LayerView, Use } from "../drivers/driver.ts";
+import { freeUse } from "../drivers/use.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
-import { readMountInfo } from "../fs/mountinfo.ts";
 import { textOfBytes } from "../lib/bytes.ts";
 import type { ImageConfig } from "../oci/config.ts";
 import { type Platform, parsePlatform } from "../oci/platform.ts";
@@ -57,7 +58,7 @@ import type {
 import { containerSpec, type RunOptions, type RunResult } from "./run.ts";
 
 /** Runs while a layer is open for reading: the layer cannot be removed meanwhile. */
-interface OpenTree extends Disposable {
+interface OpenTree extends AsyncDisposable {
   readonly tree: ReturnType<typeof openTree>;
 }
 
@@ -139,7 +140,7 @@ export class Engine implements AsyncDisposable {
     const image = this.#store.findImage(name);
     if (image === undefined) {
       const container = this.#containerOr(name, () => this.#store.image(name));
-      return inspectContainer(container, graphDriverOf(this.driver, container.layerId, { readOnly: false }));
+      return inspectContainer(container, await graphDriverOf(this.driver, container.layerId, { readOnly: false }));
     }
     const { config } = await this.#store.config(image.id);
     const top = this.#store.layersOf(image.chainId).at(-1);
@@ -147,7 +148,7 @@ export class Engine implements AsyncDisposable {
       image,
       config,
       this.#store.tagsOf(image.id),
-      graphDriverOf(this.driver, top?.layerId, { readOnly: true }),
+      await graphDriverOf(this.driver, top?.layerId, { readOnly: true }),
     );
   }
 
@@ -201,7 +202,7 @@ export class Engine implements AsyncDisposable {
    * Nothing is mounted. Errors: not_found.
    */
   async *ls(name: string, path: string, options: ListOptions = {}): AsyncGenerator<FileEntry> {
-    using open = this.#openTree(name, options.layers);
+    await using open = await this.#openTree(name, options.layers);
     for (const entry of listTree(open.tree, path, options)) {
       throwIfAborted(options.signal);
       yield entry;
@@ -210,7 +211,7 @@ export class Engine implements AsyncDisposable {
 
   /** The number of objects below the root of an image or container; `layers` counts what the lowest so many hold together. */
   async countEntries(name: string, options: Omit<ListOptions, "recursive"> = {}): Promise<number> {
-    using open = this.#openTree(name, options.layers);
+    await using open = await this.#openTree(name, options.layers);
     let count = 0;
     for (const _ of listTree(open.tree, "/", { recursive: true })) {
       if (++count % 1024 === 0) throwIfAborted(options.signal);
@@ -220,7 +221,7 @@ export class Engine implements AsyncDisposable {
 
   /** The content of a file of an image or container. Nothing is mounted. Errors: not_found, failed_precondition. */
   async *cat(name: string, path: string, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<Uint8Array> {
-    using open = this.#openTree(name);
+    await using open = await this.#openTree(name);
     for (const chunk of readFromTree(open.tree, path)) {
       throwIfAborted(options.signal);
       yield chunk;
@@ -258,7 +259,8 @@ export class Engine implements AsyncDisposable {
   /** What a container changed in its image's file system, by path. Errors: not_found. */
   async diff(container: string, options: { readonly signal?: AbortSignal } = {}): Promise<readonly FileChange[]> {
     const { layerId } = this.#store.container(container);
-    const changes = await listChanges(this.driver.diffSource(layerId), options.signal);
+    await using source = await this.driver.diffSource(layerId);
+    const changes = await listChanges(source.value, options.signal);
     return changes.map(({ kind, path }) => ({ kind, path: textOfBytes(path) }));
   }
 
@@ -271,9 +273,7 @@ export class Engine implements AsyncDisposable {
   /** Removes a container. Errors: not_found, failed_precondition when it is mounted and not `force`. */
   async removeContainer(container: string, options: { readonly force?: boolean } = {}): Promise<void> {
     const { layerId } = this.#store.container(container);
-    const isOfLayer = ({ mountPoint }: { readonly mountPoint: string }): boolean =>
-      mountPoint.startsWith(`${this.driver.home}/`) && mountPoint.includes(layerId);
-    if (!options.force && readMountInfo().some(isOfLayer)) {
+    if (!options.force && this.driver.inUse(layerId)) {
       throw new LamellaError("failed_precondition", "CONTAINER_MOUNTED", `container ${container} is mounted`, {
         hint: `unmount it with \`lamella umount ${container}\`, or remove it with --force`,
       });
@@ -296,9 +296,11 @@ export class Engine implements AsyncDisposable {
     try {
       // A container that stays is mounted where others see that it is in use; for a passing one nobody else looks.
       await using mounted = options.remove ? undefined : await this.driver.mount(layerId);
-      const root: LayerView =
-        mounted === undefined ? this.driver.view(layerId) : { kind: "directory", path: mounted.path, readOnly: false };
-      const spec = containerSpec(options, image.config.config ?? {}, root, id);
+      await using root =
+        mounted === undefined
+          ? await this.driver.view(layerId)
+          : freeUse<LayerView>({ kind: "directory", path: mounted.path, readOnly: false });
+      const spec = containerSpec(options, image.config.config ?? {}, root.value, id);
       await using threads = new StepThreads({
         // What the thread covers with a file system of its own, and never looks at.
         scratch: join(this.root, "tmp"),
@@ -333,7 +335,7 @@ export class Engine implements AsyncDisposable {
 
   // --------------------------------------------------------------------------------------------------------------------
 
-  #openTree(name: string, layers?: number): OpenTree {
+  async #openTree(name: string, layers?: number): Promise<OpenTree> {
     const image = this.#store.findImage(name);
     const container = image === undefined ? this.#containerOr(name, () => this.#store.image(name)) : undefined;
     const chainId = (image ?? container)?.chainId;
@@ -344,17 +346,23 @@ export class Engine implements AsyncDisposable {
         : chain[(layers ?? chain.length) - 1]?.layerId;
     if (layerId === undefined) throw noFiles(name);
     const hold = chainId === undefined ? undefined : this.#store.hold(chainId);
+    let content: Use<ContentSource> | undefined;
+    const close = async (): Promise<void> => {
+      await content?.[Symbol.asyncDispose]();
+      hold?.[Symbol.dispose]();
+    };
     try {
-      const tree = openTree(this.driver.contentSource(layerId));
+      content = await this.driver.contentSource(layerId);
+      const tree = openTree(content.value);
       return {
         tree,
-        [Symbol.dispose]() {
+        async [Symbol.asyncDispose]() {
           tree[Symbol.dispose]();
-          hold?.[Symbol.dispose]();
+          await close();
         },
       };
     } catch (error) {
-      hold?.[Symbol.dispose]();
+      await close();
       throw error;
     }
   }

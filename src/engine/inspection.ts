@@ -90,13 +90,14 @@ export function inspectContainer(container: ContainerRecord, graphDriver: GraphD
 }
 
 /** Where a layer's directories lie, under the names Docker's overlay2 and vfs give them. */
-export function graphDriverOf(
+export async function graphDriverOf(
   driver: Driver,
   layerId: LayerId | undefined,
   options: { readonly readOnly: boolean },
-): GraphDriverData {
+): Promise<GraphDriverData> {
   if (layerId === undefined) return { Name: driver.name, Data: {} };
-  const view = driver.view(layerId, options);
+  await using use = await driver.view(layerId, options);
+  const view = use.value;
   if (view.kind === "directory") return { Name: driver.name, Data: { RootDir: textOfBytes(view.path) } };
   const [first, ...others] = view.lowers;
   const upper = view.upper ?? first;

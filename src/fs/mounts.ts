@@ -41,29 +41,49 @@ export function sleepSync(milliseconds: number): void {
  * read-only; before, it is writable for the instant between two calls.
  */
 export function bindMount(source: ByteString, target: ByteString, options: { readonly readOnly?: boolean } = {}): void {
-  const tree = raw.open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-  if (tree === -ENOSYS) {
+  if (!hasOpenTree()) {
     sys.mount(source, target, "", MS_BIND, "");
     if (options.readOnly) remountReadOnly(target);
     return;
   }
+  using clone = detachedBind(source, options);
+  attachMount(clone.fd, target, options);
+}
+
+/** False on kernels before 5.2, and where a filter forbids it. */
+const hasOpenTree = once(() => raw.open_tree(-1, "", OPEN_TREE_CLOEXEC) !== -ENOSYS);
+/** False on kernels before 5.12. */
+const hasMountSetattr = once(() => raw.mount_setattr(-1, "", 0, { set: 0, clear: 0, propagation: 0 }) !== -ENOSYS);
+
+function once(ask: () => boolean): () => boolean {
+  let answer: boolean | undefined;
+  return () => {
+    answer ??= ask();
+    return answer;
+  };
+}
+
+/**
+ * A detached bind mount of the directory `source`: attached nowhere, it can be handed to a thread in another mount namespace
+ * and ends with its descriptor. Read-only only where the kernel can (5.12); {@link attachMount} sees to the rest.
+ */
+export function detachedBind(source: ByteString, options: { readonly readOnly?: boolean } = {}): sys.OwnedFd {
+  const tree = raw.open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   if (tree < 0) throw new SyscallError("open_tree", -tree, textOfBytes(source));
-  using clone = new sys.OwnedFd(tree);
-  let late = false;
-  if (options.readOnly) {
-    const attr = { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
-    const r = raw.mount_setattr(clone.fd, "", AT_EMPTY_PATH, attr);
-    late = r === -ENOSYS;
-    if (r < 0 && !late) throw new SyscallError("mount_setattr", -r, textOfBytes(source));
-  }
-  attachMount(clone.fd, target);
-  if (late) remountReadOnly(target);
+  const clone = new sys.OwnedFd(tree);
+  if (!options.readOnly || !hasMountSetattr()) return clone;
+  const attr = { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
+  const r = raw.mount_setattr(clone.fd, "", AT_EMPTY_PATH, attr);
+  if (r >= 0) return clone;
+  clone[Symbol.dispose]();
+  throw new SyscallError("mount_setattr", -r, textOfBytes(source));
 }
 
 /** Attaches a detached mount (of fsmount or open_tree) at the directory `target`. */
-export function attachMount(mountFd: number, target: ByteString): void {
+export function attachMount(mountFd: number, target: ByteString, options: { readonly readOnly?: boolean } = {}): void {
   const r = raw.move_mount(mountFd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
   if (r < 0) throw new SyscallError("move_mount", -r, textOfBytes(target));
+  if (options.readOnly && !hasMountSetattr()) remountReadOnly(target);
 }
 
 /** Makes the mount at `target` (not its file system) read-only. Flags a user namespace has locked are kept. */

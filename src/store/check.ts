@@ -35,16 +35,17 @@ export async function checkStore(store: StoreContext, options: CheckOptions): Pr
 }
 
 /** The exact tar of a layer. */
-export function readLayer(
+export async function* readLayer(
   store: StoreContext,
   layer: LayerRecord,
   signal: AbortSignal | undefined,
-): AsyncIterable<Uint8Array> {
+): AsyncGenerator<Uint8Array> {
   const { driver, paths } = store;
-  return readLayerTar({
+  await using content = await driver.contentSource(layer.layerId);
+  yield* readLayerTar({
     recordPath: paths.record(layer.layerId),
     spillDir: paths.spill(layer.layerId),
-    content: driver.contentSource(layer.layerId),
+    content: content.value,
     diffId: layer.diffId,
     signal,
   });

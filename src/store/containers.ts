@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
-import { exportLayer } from "../diff/export-layer.ts";
+import { type ExportedLayer, type ExportLayerOptions, exportLayer } from "../diff/export-layer.ts";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { nearest } from "../lib/nearest.ts";
 import { configTime, encodeConfig, type ImageConfig, parseConfig } from "../oci/config.ts";
@@ -140,8 +140,7 @@ export async function commitContainer(
   const tarPath = store.temporaryPath("commit");
   await mkdir(store.temporaryDirectory, { recursive: true, mode: 0o700 });
   try {
-    const source = store.driver.diffSource(container.layerId);
-    const { diffId, tarSizeBytes } = await exportLayer({ source, tarPath, clampMtimeSec, signal });
+    const { diffId, tarSizeBytes } = await exportChanges(store, container, { tarPath, clampMtimeSec, signal });
     failpoint("commit.tar-written");
     const tar = { file: tarPath, offset: 0, length: tarSizeBytes };
     const what = `the changes of container ${container.name ?? container.id.slice(0, 12)}`;
@@ -159,6 +158,16 @@ export async function commitContainer(
   } finally {
     rmSync(tarPath, { force: true });
   }
+}
+
+/** The source is let go before the layer is unpacked: what drivers mount for it is not needed any more. */
+async function exportChanges(
+  store: StoreContext,
+  container: ContainerRecord,
+  options: Omit<ExportLayerOptions, "source">,
+): Promise<ExportedLayer> {
+  await using source = await store.driver.diffSource(container.layerId);
+  return await exportLayer({ ...options, source: source.value });
 }
 
 function configOf(

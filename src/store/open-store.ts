@@ -49,6 +49,7 @@ export async function closeStore(store: StoreContext, staging: Staging): Promise
   try {
     await staging.discardAll();
     if (store.usedCacheKeys.size > 0) tables.meta.write(() => noteUsedCacheRows(store, new Date().toISOString()));
+    await store.driver.rest();
     removeTree(bytesOfText(store.temporaryDirectory));
     holds[Symbol.dispose]();
   } finally {

@@ -114,8 +114,9 @@ export class Staging {
       const started = performance.now();
       await work.tree;
       failpoint("layer.sealed");
+      await using source = await driver.diffSource(work.layerId);
       const exported = await exportLayer({
-        source: driver.diffSource(work.layerId),
+        source: source.value,
         recordPath: paths.record(work.layerId),
         clampMtimeSec: options.clampMtimeSec,
         signal: anySignal(work.abort.signal, options.signal),
@@ -359,8 +360,9 @@ export class Staging {
     const what = options.what ?? "layer";
     const input: LayerTarInput = typeof tar === "function" ? tar() : tar;
     try {
+      await using target = await driver.applyTarget(work.layerId);
       const { diffId, tarSizeBytes } = await applyLayer({
-        target: driver.applyTarget(work.layerId),
+        target: target.value,
         tar: input,
         recordPath: paths.record(work.layerId),
         spillDir: paths.spill(work.layerId),

@@ -111,7 +111,7 @@ test("cache rows keep what a step gave until gc drops them", async (t) => {
   const at = await lab(t);
   const { store } = at;
   const active = await store.beginLayer(undefined);
-  writeFileSync(join(store.driver.applyTarget(active.layerId).root, "step"), "1");
+  writeFileSync(join((await store.driver.applyTarget(active.layerId)).value.root, "step"), "1");
   const staged = store.sealLayer(active);
   const { chainId } = await staged.done;
   const key = "a very long key ".repeat(100);
@@ -127,7 +127,7 @@ test("cache rows keep what a step gave until gc drops them", async (t) => {
 test("a step may stand on another that is still being hashed, and both are published at once", async (t) => {
   const { store } = await lab(t);
   const first = await store.beginLayer(undefined);
-  writeFileSync(join(store.driver.applyTarget(first.layerId).root, "one"), "1");
+  writeFileSync(join((await store.driver.applyTarget(first.layerId)).value.root, "one"), "1");
   const one = store.sealLayer(first);
   const second = await store.beginLayer(one);
   {
@@ -154,7 +154,7 @@ test("check finds what is lost or left over, and repair mends it", async (t) => 
   writeFileSync(join(store.root, "records", store.driver.name, "f".repeat(64)), "orphan");
   writeFileSync(join(store.root, "blobs/sha256", "e".repeat(64)), "orphan");
   writeFileSync(join(store.root, "blobs/sha256", store.image("b").id.slice(7)), "altered");
-  writeFileSync(join(store.driver.contentSource(layer.layerId).layers[0] ?? "", "file"), "ONE");
+  writeFileSync(join((await store.driver.contentSource(layer.layerId)).value.layers[0] ?? "", "file"), "ONE");
   const kinds = async (options = {}): Promise<string[]> =>
     (await store.check({ deep: true, ...options })).findings.map(({ kind }) => kind).sort();
   assert.deepEqual(await kinds(), ["bad_blob", "bad_layer", "orphan_blob", "orphan_record"]);

@@ -164,9 +164,19 @@ export function copy_file_range(fromFd: number, toFd: number, length: number): n
   return out(callLLLLLL(nr.copy_file_range, fromFd, 0, toFd, 0, length, 0));
 }
 
+/** ioctl(2) with a structure that the kernel reads and writes. `request`: an _IO* number of the driver in question. */
+export function ioctl(fd: number, request: number, argument: Uint8Array): number {
+  return out(callLLP(nr.ioctl, fd, request, argument));
+}
+
+/** ioctl(2) with a number for an argument. */
+export function ioctlNumber(fd: number, request: number, argument: number): number {
+  return out(callLLL(nr.ioctl, fd, request, argument));
+}
+
 /** Clones the whole of `fromFd` into `toFd` (reflink): ioctl(FICLONE). */
 export function ficlone(toFd: number, fromFd: number): number {
-  return out(callLLL(nr.ioctl, toFd, C.FICLONE, fromFd));
+  return ioctlNumber(toFd, C.FICLONE, fromFd);
 }
 
 export function mkdirat(dirfd: number, path: ByteString, mode: number): number {
@@ -637,7 +647,7 @@ export function bringLoopbackUp(): number {
   const request = Buffer.alloc(40);
   request.write("lo", 0, "latin1");
   request.writeUInt16LE(0x41 /* IFF_UP | IFF_RUNNING */, 16);
-  const r = out(callLLP(nr.ioctl, fd, 0x8914 /* SIOCSIFFLAGS */, request));
+  const r = ioctl(fd, 0x8914 /* SIOCSIFFLAGS */, request);
   close(fd);
   return r;
 }

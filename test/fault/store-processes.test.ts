@@ -85,7 +85,7 @@ test("what a living process has made and not published survives the start of oth
   const root = join(scratch(t), "root");
   await using store = await openStore(root);
   const active = await store.beginLayer(undefined);
-  writeFileSync(join(store.driver.applyTarget(active.layerId).root, "file"), "text");
+  writeFileSync(join((await store.driver.applyTarget(active.layerId)).value.root, "file"), "text");
   {
     await using other = await openStore(root);
     await other.gc();
@@ -106,7 +106,7 @@ test("two stores commit the same change: one layer stays, and both images use it
   await store.importRoot({ kind: "directory", path: makeTree(join(directory, "tree"), "x") }, { tags: ["base"] });
   const makeImage = async (by: Store, tag: string): Promise<void> => {
     const container = await by.createContainer({ image: "base" });
-    writeFileSync(join(by.driver.applyTarget(container.layerId).root, "same"), "same");
+    writeFileSync(join((await by.driver.applyTarget(container.layerId)).value.root, "same"), "same");
     await by.commitContainer(container.id, { tags: [tag], clampMtimeSec: 1 });
     await by.removeContainer(container.id);
   };

@@ -92,9 +92,9 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     prepare: base,
     run: async (store) => {
       const first = await store.beginLayer(undefined);
-      makeTree(treeOf(store, first.layerId), "same");
+      makeTree(await treeOf(store, first.layerId), "same");
       const second = await store.beginLayer(undefined);
-      makeTree(treeOf(store, second.layerId), "same");
+      makeTree(await treeOf(store, second.layerId), "same");
       const a = store.sealLayer(first, { clampMtimeSec: 1 });
       const b = store.sealLayer(second, { clampMtimeSec: 1 });
       const { chainId } = await a.done;
@@ -108,6 +108,6 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
 };
 
 /** Where a layer's files can be written without a mount. */
-function treeOf(store: Store, layerId: Parameters<Store["driver"]["applyTarget"]>[0]): string {
-  return store.driver.applyTarget(layerId).root;
+async function treeOf(store: Store, layerId: Parameters<Store["driver"]["applyTarget"]>[0]): Promise<string> {
+  return (await store.driver.applyTarget(layerId)).value.root;
 }

@@ -114,7 +114,7 @@ test("uses layers Docker wrote, which have no file of options", async (t) => {
   const child = await layer(driver, upper, (root) => renameSync(`${root}/dir`, `${root}/moved`));
   await using mounted = await driver.mount(child);
   assert.equal(readFileSync(`${mounted.path}/moved/file`, "utf8"), "docker");
-  assert.deepEqual(driver.diffSource(child), {
+  assert.deepEqual((await driver.diffSource(child)).value, {
     kind: "upper",
     upper: `${home}/${child}/diff`,
     lowers: [`${home}/${upper}/diff`, `${home}/${lower}/diff`],
@@ -162,7 +162,7 @@ test("a volatile view syncs nothing, and its layer mounts again after a crash", 
   await driver.create(id, base);
   const target = join(at.path, "mnt");
   mkdirSync(target);
-  const view = driver.view(id, { volatile: true });
+  const { value: view } = await driver.view(id, { volatile: true });
   for (const name of ["first", "second"]) {
     using _ = mountView(view, target);
     assert.match(readMountInfo().findLast((mount) => mount.mountPoint === target)?.superOptions ?? "", /volatile/);
@@ -173,7 +173,7 @@ test("a volatile view syncs nothing, and its layer mounts again after a crash", 
   umount(target);
   await using mounted = await driver.mount(id);
   assert.deepEqual(readdirSync(mounted.path).sort(), ["first", "second"]);
-  assert.equal(driver.view(id, { volatile: true, readOnly: true }).kind, "overlay");
+  assert.equal((await driver.view(id, { volatile: true, readOnly: true })).value.kind, "overlay");
 });
 
 test("refuses options it does not know, and those the host cannot give", async (t) => {

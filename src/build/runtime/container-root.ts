@@ -135,7 +135,8 @@ function mountWithStubs(
   const real = resolved.map(({ realPath }) => realPath);
   if (view.kind === "directory") {
     stack.use(look);
-    const root = afterwards.use(sys.open(view.path, O_PATH | O_DIRECTORY));
+    // By the mount, since the path may lead elsewhere here; by the path where it does not, for that outlasts the mount.
+    const root = afterwards.use(sys.open(view.mountFd === undefined ? view.path : path, O_PATH | O_DIRECTORY));
     afterwards.use(makeStubsInPlace(root.fd, resolved));
     return { fd: stack.use(sys.open(path, O_PATH | O_DIRECTORY)).fd, real };
   }

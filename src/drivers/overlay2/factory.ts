@@ -1,8 +1,7 @@
 /** Makes overlay2 drivers. */
-import { LamellaError } from "../../errors/lamella-error.ts";
 import { makeDirectory } from "../../fs/durable-file.ts";
-import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import type { DriverFactory } from "../driver.ts";
+import { unsupported } from "../layer-errors.ts";
 import { rememberedHost, rememberHost, tryHost } from "./host.ts";
 import { parseOverlay2Options } from "./options.ts";
 import { Overlay2Driver } from "./overlay2.ts";
@@ -17,23 +16,19 @@ const folders = [
 
 export const overlay2Factory: DriverFactory = {
   name: "overlay2",
+  layersFolder: "",
   probe: async (home) => probeOverlay2(home),
   open: async (home, options) => {
     const remembered = rememberedHost(home);
     const host = remembered ?? tryHost(home);
-    if (!host.supportsDType) throw noDType(home);
+    if (!host.supportsDType) {
+      const why = "the file system does not tell file types in directories (d_type)";
+      const hint = "make it anew: mkfs.xfs with `-n ftype=1`, or ext4 with the feature `filetype`";
+      throw unsupported("overlay2", home, why, hint);
+    }
     const parsed = parseOverlay2Options(options, host.abilities);
     for (const [name, mode] of folders) makeDirectory(`${home}${name}`, mode);
     if (remembered === undefined) rememberHost(home, host);
     return new Overlay2Driver(home, host, parsed);
   },
 };
-
-function noDType(home: ByteString): LamellaError {
-  return new LamellaError(
-    "failed_precondition",
-    "DRIVER_UNSUPPORTED",
-    `overlay2 does not work under ${textOfBytes(home)}: the file system does not tell file types in directories (d_type)`,
-    { hint: "make it anew: mkfs.xfs with `-n ftype=1`, or ext4 with the feature `filetype`" },
-  );
-}

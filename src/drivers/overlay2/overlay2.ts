@@ -12,23 +12,25 @@ import type { ApplyTarget, ContentSource, DiffSource, OverlayXattrPrefix } from 
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { hasCode } from "../../errors/syscall-error.ts";
 import { copyAttributes } from "../../fs/copy-attributes.ts";
-import { makeDirectory, writeDurably } from "../../fs/durable-file.ts";
+import { writeDurably } from "../../fs/durable-file.ts";
 import { lockFile } from "../../fs/locks.ts";
-import { readMountInfo } from "../../fs/mountinfo.ts";
-import { isMountPoint, mountAt, umount } from "../../fs/mounts.ts";
+import { mountAt } from "../../fs/mounts.ts";
 import { kernelAtLeast, MAX_LOWERS } from "../../fs/overlay-mount.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
 import { removeTreeInBackground, treeUsage } from "../../fs/tree-jobs.ts";
-import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
-import { AT_FDCWD, AT_REMOVEDIR, O_DIRECTORY, O_RDONLY, RENAME_NOREPLACE } from "../../sys/constants.ts";
+import type { ByteString } from "../../lib/bytes.ts";
+import { AT_FDCWD, O_DIRECTORY, O_RDONLY, RENAME_NOREPLACE } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
-import type { Driver, DriverCapabilities, LayerId, LayerUsage, LayerView, MountedLayer } from "../driver.ts";
+import type { Driver, DriverCapabilities, LayerId, LayerUsage, LayerView, MountedLayer, Use } from "../driver.ts";
+import { layerExists } from "../layer-errors.ts";
 import { isLayerId } from "../layer-id.ts";
+import { joinMount, leftMounts, unmountAt } from "../layer-mounts.ts";
 import { LayerUses } from "../layer-uses.ts";
 import { mountView, overlayOptionStrings } from "../mount-view.ts";
 import { readSmallFile, writeNewFile } from "../small-file.ts";
 import { staleTrials } from "../trial-directory.ts";
+import { freeUse, useUntil } from "../use.ts";
 import { Layout, newLinkName } from "./layout.ts";
 import { moduleParameters } from "./module-parameters.ts";
 import {
@@ -81,7 +83,7 @@ export class Overlay2Driver implements Driver {
         { hint: "squash the image, or build it in fewer steps" },
       );
     using _ = lockFile(this.#layout.state("lock"), "shared");
-    if (this.exists(id)) throw exists(id);
+    if (this.exists(id)) throw layerExists(id);
     const building = this.#aside(id, "creating");
     const link = newLinkName();
     sys.mkdirat(AT_FDCWD, building, 0o710);
@@ -101,7 +103,7 @@ export class Overlay2Driver implements Driver {
     } catch (error) {
       raw.unlinkat(AT_FDCWD, `${this.home}/l/${link}`);
       removeTree(building);
-      throw hasCode(error, "EEXIST") ? exists(id) : error;
+      throw hasCode(error, "EEXIST") ? layerExists(id) : error;
     }
   }
 
@@ -145,7 +147,14 @@ export class Overlay2Driver implements Driver {
     });
   }
 
-  view(id: LayerId, options: { readonly readOnly?: boolean; readonly volatile?: boolean } = {}): LayerView {
+  async view(
+    id: LayerId,
+    options: { readonly readOnly?: boolean; readonly volatile?: boolean } = {},
+  ): Promise<Use<LayerView>> {
+    return freeUse(this.#view(id, options));
+  }
+
+  #view(id: LayerId, options: { readonly readOnly?: boolean; readonly volatile?: boolean }): LayerView {
     const { home } = this;
     const diff = this.#layout.diff(id);
     const own = this.#layout.link(id);
@@ -171,48 +180,30 @@ export class Overlay2Driver implements Driver {
     id: LayerId,
     options: { readonly readOnly?: boolean; readonly keep?: boolean } = {},
   ): Promise<MountedLayer> {
-    const view = this.view(id, options);
+    const { keep } = options;
+    const view = this.#view(id, options);
     const readOnly = view.kind === "directory" ? view.readOnly : view.upper === undefined;
     const target = this.#layout.merged(id);
     // A writable base layer is its own root file system. It is still counted as used.
     const bare = view.kind === "directory" && !readOnly;
-    const use = this.#uses.begin(
-      id,
-      ({ here, elsewhere, kept }) => {
-        if (!readOnly && elsewhere && !bare) throw mountedElsewhere(id);
-        if (bare) return;
-        if (isMountPoint(target)) {
-          if (here || kept) {
-            const mounted = mountAt(target)?.options.includes("ro") ?? false;
-            if (mounted !== readOnly) throw otherMode(id, mounted);
-            return;
-          }
-          while (umount(target) === "unmounted");
-        }
-        makeDirectory(target, 0o700);
-        try {
-          mountView(view, target);
-        } catch (error) {
-          raw.unlinkat(AT_FDCWD, target, AT_REMOVEDIR);
-          throw error;
-        }
-      },
-      options,
-    );
-    let over = false;
-    return {
-      path: bare ? view.path : target,
-      readOnly,
-      [Symbol.asyncDispose]: async () => {
-        if (over) return;
-        over = true;
-        this.#uses.end(use, () => this.#unmount(id));
-      },
-    };
+    const attach = (): void => void mountView(view, target);
+    const use = bare
+      ? this.#uses.begin(id, () => undefined, keep === undefined ? {} : { keep })
+      : joinMount(this.#uses, id, { target, readOnly, keep, exclusive: !readOnly, attach });
+    const ending = useUntil(undefined, () => this.#uses.end(use, () => unmountAt(target)));
+    return { path: bare ? view.path : target, readOnly, [Symbol.asyncDispose]: ending[Symbol.asyncDispose] };
+  }
+
+  inUse(id: LayerId): boolean {
+    return this.#uses.inUse(id);
+  }
+
+  async rest(): Promise<void> {
+    // No mount is left for the next caller: overlay mounts cost microseconds.
   }
 
   async unmountAll(id: LayerId): Promise<boolean> {
-    return this.#uses.forced(id, () => this.#unmount(id));
+    return this.#uses.forced(id, () => unmountAt(this.#layout.merged(id)));
   }
 
   async remove(id: LayerId): Promise<void> {
@@ -220,7 +211,7 @@ export class Overlay2Driver implements Driver {
     const link = readSmallFile(`${this.#layout.layer(id)}/link`);
     const aside = this.#aside(id, "removing");
     this.#uses.unused(id, () => {
-      this.#unmount(id);
+      unmountAt(this.#layout.merged(id));
       sys.renameat2(AT_FDCWD, this.#layout.layer(id), AT_FDCWD, aside);
     });
     if (link !== undefined && this.#layout.idOfName(`l/${link}`) === id)
@@ -242,13 +233,9 @@ export class Overlay2Driver implements Driver {
         count++;
       }
     }
-    const prefix = `${this.home}/`;
-    for (const { mountPoint } of readMountInfo()) {
-      const id = mountPoint.startsWith(prefix)
-        ? /^([0-9a-f]{64})\/merged$/.exec(mountPoint.slice(prefix.length))?.[1]
-        : undefined;
-      if (id === undefined || this.#uses.inUse(id)) continue;
-      this.#uses.unused(id, () => this.#unmount(id as LayerId));
+    const idOf = (rest: ByteString): string | undefined => /^([0-9a-f]{64})\/merged$/.exec(rest)?.[1];
+    for (const id of leftMounts(this.#uses, `${this.home}/`, idOf)) {
+      this.#uses.unused(id, () => unmountAt(this.#layout.merged(id)));
       count++;
     }
     for (const aside of asides) await this.#delete(aside);
@@ -276,21 +263,19 @@ export class Overlay2Driver implements Driver {
     return [["Overlay Options", options], ...moduleParameters().map(([k, v]) => [`Module ${k}`, v] as const)];
   }
 
-  diffSource(id: LayerId): DiffSource {
-    return { kind: "upper", upper: this.#layout.diff(id), lowers: this.#lowerDirectories(id), prefix: this.#prefix };
+  async diffSource(id: LayerId): Promise<Use<DiffSource>> {
+    const upper = this.#layout.diff(id);
+    return freeUse({ kind: "upper", upper, lowers: this.#lowerDirectories(id), prefix: this.#prefix });
   }
 
-  applyTarget(id: LayerId): ApplyTarget {
-    return {
-      whiteouts: "overlay",
-      root: this.#layout.diff(id),
-      lowers: this.#lowerDirectories(id),
-      prefix: this.#prefix,
-    };
+  async applyTarget(id: LayerId): Promise<Use<ApplyTarget>> {
+    const root = this.#layout.diff(id);
+    return freeUse({ whiteouts: "overlay", root, lowers: this.#lowerDirectories(id), prefix: this.#prefix });
   }
 
-  contentSource(id: LayerId): ContentSource {
-    return { layers: [this.#layout.diff(id), ...this.#lowerDirectories(id)], prefix: this.#prefix };
+  async contentSource(id: LayerId): Promise<Use<ContentSource>> {
+    const layers = [this.#layout.diff(id), ...this.#lowerDirectories(id)];
+    return freeUse({ layers, prefix: this.#prefix });
   }
 
   get #prefix(): OverlayXattrPrefix {
@@ -339,15 +324,6 @@ export class Overlay2Driver implements Driver {
     });
   }
 
-  #unmount(id: LayerId): boolean {
-    const target = this.#layout.merged(id);
-    let any = false;
-    while (umount(target) !== "absent") any = true;
-    // The rmdir also ends copies of the mount that leaked into other mount namespaces.
-    raw.unlinkat(AT_FDCWD, target, AT_REMOVEDIR);
-    return any;
-  }
-
   async #delete(path: ByteString): Promise<void> {
     if (!removeTree(path, { maxEntries: INLINE_ENTRIES })) await removeTreeInBackground(path);
   }
@@ -360,21 +336,4 @@ function namesOf(path: ByteString): string[] {
 
 function union(a: LayerNeeds, b: LayerNeeds): LayerNeeds {
   return { redirectDir: a.redirectDir || b.redirectDir, metacopy: a.metacopy || b.metacopy };
-}
-
-function exists(id: string): LamellaError {
-  return new LamellaError("already_exists", "LAYER_EXISTS", `layer ${textOfBytes(id)} exists already`);
-}
-
-function mountedElsewhere(id: string): LamellaError {
-  return new LamellaError("failed_precondition", "LAYER_IN_USE", `layer ${id} is mounted in another mount namespace`, {
-    hint: "unmount it there: overlayfs does not allow one writable layer to be mounted twice",
-  });
-}
-
-function otherMode(id: string, readOnly: boolean): LamellaError {
-  const mode = readOnly ? "read-only" : "writable";
-  return new LamellaError("failed_precondition", "LAYER_IN_USE", `layer ${id} is already mounted ${mode}`, {
-    hint: "unmount it first",
-  });
 }

@@ -6,11 +6,13 @@ import { O_CREAT, O_RDWR } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { DriverFactory, ProbeResult } from "../driver.ts";
+import { treeFolders } from "../tree-driver.ts";
 import { withTrialDirectory } from "../trial-directory.ts";
 import { VfsDriver } from "./vfs.ts";
 
 export const vfsFactory: DriverFactory = {
   name: "vfs",
+  layersFolder: "dir",
   probe: async (home) => withTrialDirectory(home, (directory) => [writable(directory), reflink(directory)]),
   open: async (home, options) => {
     const unknown = Object.keys(options)[0];
@@ -18,8 +20,7 @@ export const vfsFactory: DriverFactory = {
       throw new LamellaError("invalid_argument", "DRIVER_OPTION", `vfs: unknown option ${unknown}`, {
         hint: "vfs has no options",
       });
-    makeDirectory(home, 0o710);
-    for (const name of ["dir", "layers", "mnt", ".lamella", ".lamella/mounts"]) makeDirectory(`${home}/${name}`, 0o700);
+    for (const [name, mode] of [...treeFolders, ["/dir", 0o700] as const]) makeDirectory(`${home}${name}`, mode);
     return new VfsDriver(home);
   },
 };
