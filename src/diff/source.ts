@@ -4,6 +4,7 @@
  */
 import type { ByteString } from "../lib/bytes.ts";
 import type { OverlayXattrPrefix } from "../overlayfs/xattr-names.ts";
+import type { ClockStamp } from "./clock-stamp.ts";
 
 export type { OverlayXattrPrefix };
 
@@ -17,19 +18,70 @@ export interface UpperSource {
   readonly prefix: OverlayXattrPrefix;
 }
 
-/** Two plain trees, compared entry by entry. */
+/**
+ * Two plain trees. Without a hint they are compared entry by entry. A hint says what is known of them beforehand, so that
+ * less is looked at; the stream applies to the same tree with it and without it. A hint that does not hold any more (see
+ * `clock`) is passed over, and both trees are compared whole, contents and all: slower, never wrong.
+ */
 export interface TreesSource {
   readonly kind: "trees";
-  /** Absolute path of the parent's tree; undefined for a base layer. */
+  /** Absolute path of the parent's tree, which nothing writes to any more; undefined for a base layer. */
   readonly parent: ByteString | undefined;
-  /** Absolute path of the layer's tree. */
+  /** Absolute path of the layer's tree. At rest while it is read: no process writes to it, or to a map of one of its files. */
   readonly tree: ByteString;
-  /** What is known of how the two came to be; without it, everything is compared. */
-  readonly hint?: TreesHint;
+  readonly hint?: TreesHint | undefined;
 }
 
-/** How the changes between two trees are found without comparing everything. */
-export type TreesHint = { readonly kind: "none" };
+/** What is known of two trees before they are looked at. */
+export type TreesHint = InodeHint | CloneHint | ManifestHint | CandidatesHint | NoChangeHint;
+
+/**
+ * Trees of hard links on one file system: what did not change has the same inode in both. Files are replaced, never written
+ * to. Directories are read in both trees; of other objects none is looked at but those whose inode numbers differ.
+ */
+export interface InodeHint {
+  readonly kind: "inode";
+}
+
+/**
+ * The layer's tree began as a clone of the parent's file system or subvolume (btrfs snapshot, ZFS clone, thin snapshot):
+ * every object had the parent's inode number and change time. Walks the layer's tree alone; the parent's is opened only
+ * where something changed after `clock` was stamped.
+ */
+export interface CloneHint {
+  readonly kind: "clone";
+  /** Stamped before the clone was made, or right after it, before anything was written to the clone. */
+  readonly clock: ClockStamp;
+}
+
+/**
+ * The layer's tree began as a faithful copy of the parent's, hard links included, of which `writeManifest` took a manifest
+ * before anything else was written to it. Walks the layer's tree alone; the parent's is opened only where an object is not
+ * the one that the manifest has.
+ */
+export interface ManifestHint {
+  readonly kind: "manifest";
+  /** Absolute path of the manifest, which holds its own clock stamp. A manifest that is missing or broken is passed over. */
+  readonly path: ByteString;
+}
+
+/**
+ * Somebody knows which names may differ (btrfs send, `zfs diff`). Nothing else is looked at. All names of an inode, in
+ * either tree, must be there when one of them is. Paths are relative to the roots; a name need not exist in both trees, or
+ * in any. The root itself is always looked at.
+ */
+export interface CandidatesHint {
+  readonly kind: "candidates";
+  /** Names that may differ. Of a directory that both trees have, only the directory itself is compared. */
+  readonly paths: readonly ByteString[];
+  /** Directories that may differ in all that is below them, too: those that were renamed or moved here. */
+  readonly subtrees: readonly ByteString[];
+}
+
+/** There is proof that nothing changed. Nothing is looked at, not even the roots; the stream is empty. */
+export interface NoChangeHint {
+  readonly kind: "none";
+}
 
 export type DiffSource = UpperSource | TreesSource;
 
