@@ -49,7 +49,8 @@ interface Differ {
   readonly visited: number;
 }
 
-function differOf(source: DiffSource, expandOpaque: boolean, throwIfCanceled: () => void): Differ {
+/** The reader of a source. `expandOpaque`: see UpperDifferOptions. */
+export function differOf(source: DiffSource, expandOpaque: boolean, throwIfCanceled: () => void): Differ {
   return source.kind === "upper"
     ? new UpperDiffer(source, { expandOpaque })
     : new TreesDiffer(source, { throwIfCanceled });

@@ -17,60 +17,18 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
-import { LayerApplier } from "../../src/diff/apply-applier.ts";
-import type { Change } from "../../src/diff/change.ts";
-import { writeLayerTar } from "../../src/diff/layer-tar.ts";
 import type { ApplyTarget } from "../../src/diff/source.ts";
-import { frameBytes } from "../../src/diff/tar-record-format.ts";
 import { TreesDiffer } from "../../src/diff/trees-differ.ts";
 import { UpperDiffer } from "../../src/diff/upper-differ.ts";
-import { LayerStack } from "../../src/overlayfs/layer-stack.ts";
 import * as C from "../../src/sys/constants.ts";
 import * as sys from "../../src/sys/syscalls.ts";
+import { applyLayerTar, layerTarOf } from "../support/layer-tars.ts";
 import { inUserNamespace, type LabOptions, OverlayLab, privateMounts } from "../support/overlay-lab.ts";
-import { type Operation, operation, perform, plantedTree } from "../support/random-operations.ts";
+import { type Operation, operationSequence, performAll, plantedTree } from "../support/random-operations.ts";
 import { differences, snapshot } from "../support/tree-snapshot.ts";
 
 /** Sequences a combination of options; all combinations together are thousands of layers. */
 const RUNS = 500;
-
-interface Tar {
-  readonly bytes: Buffer;
-  /** Paths of the objects in it that are not directories. */
-  readonly objects: readonly string[];
-}
-
-function tarOf(changes: Iterable<Change>): Tar {
-  const chunks: Buffer[] = [];
-  const objects: string[] = [];
-  const noted = function* (): Generator<Change> {
-    for (const change of changes) {
-      if (change.kind === "added" || change.kind === "modified") objects.push(change.path);
-      yield change;
-    }
-  };
-  const keep = (bytes: Uint8Array): void => void chunks.push(Buffer.from(bytes));
-  writeLayerTar(noted(), { raw: keep, file: () => undefined, data: keep });
-  return { bytes: Buffer.concat(chunks), objects };
-}
-
-const frame = Buffer.alloc(frameBytes);
-
-function apply(target: ApplyTarget, tar: Tar, spillDir: string): void {
-  using applier = new LayerApplier({
-    target,
-    spillDir,
-    record: { begin: () => frame, finish: () => undefined },
-    openLower: () => LayerStack.open(target.lowers, target.prefix),
-  });
-  applier.push(tar.bytes);
-  applier.end();
-}
-
-function doAll(root: string, operations: readonly Operation[]): void {
-  using at = sys.open(root, C.O_RDONLY | C.O_DIRECTORY);
-  for (const one of operations) perform(at.fd, one);
-}
 
 /** Runs one sequence; throws with what differs. */
 function check(layers: readonly (readonly Operation[])[], options: LabOptions): void {
@@ -89,25 +47,29 @@ function check(layers: readonly (readonly Operation[])[], options: LabOptions): 
   const applied: string[] = [directory("applied-base")];
   const { prefix } = lab;
   const inPlace = (root: string): ApplyTarget => ({ whiteouts: "remove", root, lowers: [], prefix });
-  const planted = tarOf(new UpperDiffer({ kind: "upper", upper: lab.layers[0] ?? "", lowers: [], prefix }).changes());
-  for (const root of [native, naive, before, ...applied]) apply(inPlace(root), planted, spill);
+  const planted = layerTarOf(
+    new UpperDiffer({ kind: "upper", upper: lab.layers[0] ?? "", lowers: [], prefix }).changes(),
+  );
+  for (const root of [native, naive, before, ...applied]) applyLayerTar(inPlace(root), planted, spill);
   for (const [index, operations] of layers.entries()) {
     lab.mount();
-    doAll(lab.merged, operations);
+    performAll(lab.merged, operations);
     lab.remount();
     const done = snapshot(lab.merged);
 
-    const nativeTar = tarOf(new UpperDiffer({ kind: "upper", upper: lab.upper, lowers: lab.layers, prefix }).changes());
-    const naiveTar = tarOf(
+    const nativeTar = layerTarOf(
+      new UpperDiffer({ kind: "upper", upper: lab.upper, lowers: lab.layers, prefix }).changes(),
+    );
+    const naiveTar = layerTarOf(
       new TreesDiffer({ kind: "trees", parent: before, tree: lab.merged }, { threads: 1 }).changes(),
     );
-    apply(inPlace(native), nativeTar, spill);
+    applyLayerTar(inPlace(native), nativeTar, spill);
     assert.deepEqual(
       differences(done, snapshot(native), nativeTar.objects),
       [],
       `layer ${index}: native diff, carried out`,
     );
-    apply(inPlace(naive), naiveTar, spill);
+    applyLayerTar(inPlace(naive), naiveTar, spill);
     assert.deepEqual(
       differences(done, snapshot(naive), naiveTar.objects),
       [],
@@ -115,7 +77,7 @@ function check(layers: readonly (readonly Operation[])[], options: LabOptions): 
     );
 
     const layer = directory(`applied${index}`);
-    apply({ whiteouts: "overlay", root: layer, lowers: applied, prefix }, nativeTar, spill);
+    applyLayerTar({ whiteouts: "overlay", root: layer, lowers: applied, prefix }, nativeTar, spill);
     applied.unshift(layer);
     lab.unmount();
     const shown = options.userxattr ? "userxattr" : "redirect_dir=on,metacopy=on";
@@ -130,19 +92,17 @@ function check(layers: readonly (readonly Operation[])[], options: LabOptions): 
       sys.umount2(lab.merged, C.MNT_DETACH);
     }
     // The naive diff compares with the parent's tree, which is the tree just checked.
-    apply(inPlace(before), nativeTar, spill);
+    applyLayerTar(inPlace(before), nativeTar, spill);
     lab.layers.unshift(lab.upper);
   }
 }
-
-const sequence = fc.array(fc.array(operation, { minLength: 1, maxLength: 20 }), { minLength: 1, maxLength: 5 });
 
 function property(name: string, options: LabOptions): void {
   test(name, (t) => {
     const ready = privateMounts();
     if (ready !== true) return t.skip(ready);
     fc.assert(
-      fc.property(sequence, fc.nat(9), (layers, tenth) => check(layers, { ...options, tmpfs: tenth > 0 })),
+      fc.property(operationSequence, fc.nat(9), (layers, tenth) => check(layers, { ...options, tmpfs: tenth > 0 })),
       { numRuns: RUNS, verbose: 1 },
     );
   });

@@ -1,58 +1,25 @@
-/** The drivers on real file systems, each mounted in a mount namespace of this process's own; then all again in a user namespace. */
+/**
+ * overlay2 and vfs on real file systems, each mounted in a mount namespace of this process's own; then all again in a user
+ * namespace. The other drivers have files of their own.
+ */
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, type TestContext, test } from "node:test";
+import { spawnSync } from "node:child_process";
+import { type TestContext, test } from "node:test";
 import { overlay2Factory } from "../../src/drivers/overlay2/factory.ts";
 import { vfsFactory } from "../../src/drivers/vfs/factory.ts";
-import { umount } from "../../src/fs/mounts.ts";
 import { testDriver } from "../../src/testing/driver-suite.ts";
-import { inUserNamespace, privateMounts } from "../support/overlay-lab.ts";
-
-const base = mkdtempSync(join(tmpdir(), "lamella-drivers-"));
-const mounted: string[] = [];
-after(() => {
-  for (const directory of mounted.reverse()) umount(directory);
-  rmSync(base, { recursive: true });
-});
+import { testDriverProperty } from "../support/driver-property.ts";
+import { directoryIn, placeOf } from "../support/file-systems.ts";
+import { inUserNamespace } from "../support/overlay-lab.ts";
 
 const userNamespace = inUserNamespace();
-const mounts = userNamespace ? true : privateMounts();
-
-interface Place {
-  readonly directory: string;
-  readonly skip: string | undefined;
-}
-
-/** The file systems tested: the machine's own, and those that can be made in a file. Loop devices go with their mounts;
- * a user namespace has none. */
-function place(type: "host" | "tmpfs" | "xfs" | "btrfs"): Place {
-  const directory = join(base, type);
-  mkdirSync(directory);
-  if (mounts !== true) return { directory, skip: mounts };
-  if (type === "host") return { directory, skip: undefined };
-  try {
-    if (type === "tmpfs") execFileSync("mount", ["-t", "tmpfs", "tmpfs", directory], { stdio: "pipe" });
-    else {
-      const image = join(base, `${type}.img`);
-      execFileSync("truncate", ["-s", "512M", image]);
-      execFileSync(`mkfs.${type}`, ["-q", image], { stdio: "pipe" });
-      execFileSync("mount", ["-o", "loop", image, directory], { stdio: "pipe" });
-    }
-    mounted.push(directory);
-    return { directory, skip: undefined };
-  } catch (error) {
-    return { directory, skip: `no ${type}: ${String(error).split("\n")[0]}` };
-  }
-}
-
-const types = userNamespace ? (["host", "tmpfs"] as const) : (["host", "tmpfs", "xfs", "btrfs"] as const);
+const privileged = !userNamespace;
+// Loop devices cannot be had in a user namespace.
+const types = userNamespace ? (["host", "tmpfs"] as const) : (["host", "tmpfs", "ext4", "xfs", "btrfs"] as const);
 for (const type of types) {
-  const { directory, skip } = place(type);
-  const makeHome = (): string => mkdtempSync(join(directory, "home-"));
-  const privileged = !userNamespace;
+  const place = placeOf(type);
+  const makeHome = (): string => directoryIn(place);
+  const { skip } = place;
   testDriver(`overlay2 on ${type}`, overlay2Factory, {
     makeHome,
     skip,
@@ -71,6 +38,9 @@ for (const type of types) {
     renamesLowerDirectories: true,
     metadataCopies: false,
   });
+  const runs = type === "tmpfs" ? 100 : 20;
+  testDriverProperty(`overlay2 on ${type}`, overlay2Factory, { makeHome, skip, runs });
+  testDriverProperty(`vfs on ${type}`, vfsFactory, { makeHome, skip, runs });
 }
 
 if (!userNamespace) test("the same in a user namespace", againInUserNamespace);

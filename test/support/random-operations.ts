@@ -6,6 +6,7 @@
 import fc from "fast-check";
 import * as C from "../../src/sys/constants.ts";
 import * as raw from "../../src/sys/raw.ts";
+import * as sys from "../../src/sys/syscalls.ts";
 
 export type Operation =
   | { readonly op: "mkdir"; readonly path: string; readonly mode: number }
@@ -44,7 +45,7 @@ const record = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<
   fc.record(model, { noNullPrototype: true }) as fc.Arbitrary<T>;
 
 /** One operation. Directories, moves and removals come often, since they are what overlays make hard. */
-export const operation: fc.Arbitrary<Operation> = fc.oneof(
+const operation: fc.Arbitrary<Operation> = fc.oneof(
   {
     weight: 4,
     arbitrary: record({ op: fc.constant("mkdir" as const), path, mode: fc.constantFrom(0o755, 0o700, 0o1777) }),
@@ -123,8 +124,20 @@ export const operation: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 4, arbitrary: record({ op: fc.constant("remove" as const), path }) },
 );
 
+/** Operations for one to five layers, one after another. */
+export const operationSequence = fc.array(fc.array(operation, { minLength: 1, maxLength: 20 }), {
+  minLength: 1,
+  maxLength: 5,
+});
+
+/** Carries operations out below the directory `root`. */
+export function performAll(root: string, operations: readonly Operation[]): void {
+  using at = sys.open(root, C.O_RDONLY | C.O_DIRECTORY);
+  for (const one of operations) perform(at.fd, one);
+}
+
 /** Carries one operation out beneath the open directory `root`. */
-export function perform(root: number, { op, ...rest }: Operation): void {
+function perform(root: number, { op, ...rest }: Operation): void {
   const what = { op, ...rest } as Operation;
   switch (what.op) {
     case "mkdir":
