@@ -7,6 +7,7 @@
  */
 import { LamellaError } from "../../errors/lamella-error.ts";
 import type { OverlayOptions } from "../driver.ts";
+import { optionError, readOptions } from "../option-values.ts";
 
 /** What the host lets this driver do. Found out by a trial mount. */
 export interface OverlayAbilities {
@@ -25,54 +26,25 @@ export interface Overlay2Options {
   readonly sizeBytes: number | undefined;
 }
 
-const known = ["overlay2.size", "overlay2.redirect_dir", "overlay2.metacopy"];
-
 /** Errors: invalid_argument for an unknown option or value, failed_precondition for what the host cannot do. */
 export function parseOverlay2Options(
   given: Readonly<Record<string, string>>,
   abilities: OverlayAbilities,
 ): Overlay2Options {
-  for (const key of Object.keys(given)) {
-    if (known.includes(key)) continue;
-    throw new LamellaError("invalid_argument", "DRIVER_OPTION", `overlay2: unknown option ${key}`, {
-      hint: `known are ${known.join(", ")}`,
-    });
-  }
-  const redirectDir = onOff(given, "overlay2.redirect_dir", abilities.redirectDir, abilities);
-  const metacopy = onOff(given, "overlay2.metacopy", abilities.metacopy && redirectDir, abilities);
+  const options = readOptions("overlay2", given);
+  const redirectDir = options.onOff("overlay2.redirect_dir") ?? abilities.redirectDir;
+  const metacopy = options.onOff("overlay2.metacopy") ?? (abilities.metacopy && redirectDir);
+  if (redirectDir && !abilities.redirectDir) throw impossible("overlay2.redirect_dir=on", abilities);
+  if (metacopy && !abilities.metacopy) throw impossible("overlay2.metacopy=on", abilities);
   if (metacopy && !redirectDir)
-    throw new LamellaError(
-      "invalid_argument",
-      "DRIVER_OPTION",
-      "overlay2.metacopy=on needs overlay2.redirect_dir=on: the kernel couples them",
-    );
-  const size = given["overlay2.size"];
-  return { redirectDir, metacopy, sizeBytes: size === undefined ? undefined : parseSize(size) };
+    throw optionError("overlay2.metacopy=on needs overlay2.redirect_dir=on: the kernel couples them");
+  return { redirectDir, metacopy, sizeBytes: options.sizeBytes("overlay2.size") };
 }
 
-function onOff(
-  given: Readonly<Record<string, string>>,
-  key: string,
-  usual: boolean,
-  abilities: OverlayAbilities,
-): boolean {
-  const value = given[key];
-  if (value === undefined) return usual;
-  if (value !== "on" && value !== "off")
-    throw new LamellaError("invalid_argument", "DRIVER_OPTION", `${key}=${value}: the values are on and off`);
-  if (value === "on" && !(key.endsWith("metacopy") ? abilities.metacopy : abilities.redirectDir))
-    throw new LamellaError("failed_precondition", "DRIVER_OPTION", `${key}=on is not possible here`, {
-      hint: abilities.userxattr ? "it needs root outside a user namespace" : "it needs a newer kernel",
-    });
-  return value === "on";
-}
-
-/** Docker's sizes: a number and an optional unit of 1024s (`10G`, `512mb`). */
-function parseSize(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?$/i.exec(text);
-  if (!match)
-    throw new LamellaError("invalid_argument", "DRIVER_OPTION", `overlay2.size=${text} is not a size such as 10G`);
-  return Math.floor(Number(match[1]) * 1024 ** " kmgtp".indexOf((match[2] || " ").toLowerCase()));
+function impossible(option: string, { userxattr }: OverlayAbilities): LamellaError {
+  return new LamellaError("failed_precondition", "DRIVER_OPTION", `${option} is not possible here`, {
+    hint: userxattr ? "it needs root outside a user namespace" : "it needs a newer kernel",
+  });
 }
 
 /** The content of a layer's file `options`: what it must be mounted with. */

@@ -1,25 +1,24 @@
 /** Makes vfs drivers. */
-import { LamellaError } from "../../errors/lamella-error.ts";
 import { makeDirectory } from "../../fs/durable-file.ts";
 import { textOfBytes } from "../../lib/bytes.ts";
 import { O_CREAT, O_RDWR } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { DriverFactory, ProbeResult } from "../driver.ts";
+import { optionError, readOptions } from "../option-values.ts";
 import { treeFolders } from "../tree-driver.ts";
 import { withTrialDirectory } from "../trial-directory.ts";
-import { VfsDriver } from "./vfs.ts";
+import { noSizeLimit, VfsDriver } from "./vfs.ts";
 
 export const vfsFactory: DriverFactory = {
   name: "vfs",
   layersFolder: "dir",
   probe: async (home) => withTrialDirectory(home, (directory) => [writable(directory), reflink(directory)]),
   open: async (home, options) => {
-    const unknown = Object.keys(options)[0];
-    if (unknown !== undefined)
-      throw new LamellaError("invalid_argument", "DRIVER_OPTION", `vfs: unknown option ${unknown}`, {
-        hint: "vfs has no options",
-      });
+    const values = readOptions("vfs", options);
+    if (values.sizeBytes("size") !== undefined) throw noSizeLimit();
+    if (values.text("vfs.xattrs") !== undefined)
+      throw optionError("vfs.xattrs: attributes that cannot be kept are always an error here", "leave it out");
     for (const [name, mode] of [...treeFolders, ["/dir", 0o700] as const]) makeDirectory(`${home}${name}`, mode);
     return new VfsDriver(home);
   },

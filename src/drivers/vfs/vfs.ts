@@ -45,10 +45,7 @@ export class VfsDriver extends TreeDriver {
   }
 
   protected async makeTree(tree: NewTree): Promise<ReadonlyMap<string, ByteString>> {
-    if (tree.sizeBytes !== undefined)
-      throw new LamellaError("failed_precondition", "QUOTA_UNSUPPORTED", "vfs: layers have no size limit", {
-        hint: "leave out the size; limit the file system that holds the root instead",
-      });
+    if (tree.sizeBytes !== undefined) throw noSizeLimit();
     const building = this.#building(tree);
     if (tree.parent === undefined) {
       sys.mkdirat(AT_FDCWD, building, 0o755);
@@ -102,4 +99,10 @@ export class VfsDriver extends TreeDriver {
   async #delete(path: ByteString): Promise<void> {
     if (!removeTree(path, { maxEntries: INLINE_ENTRIES })) await removeTreeInBackground(path);
   }
+}
+
+export function noSizeLimit(): LamellaError {
+  return new LamellaError("failed_precondition", "QUOTA_UNSUPPORTED", "vfs: layers have no size limit", {
+    hint: "leave out the size; limit the file system that holds the root instead",
+  });
 }
