@@ -2,17 +2,20 @@
  * The other process of the driver suite: opens a driver and does what it is told by its arguments, one word a line on its
  * standard output when it is ready.
  *
- *     hold NAME HOME ID     mounts the layer and keeps it mounted until a line comes in
- *     cycle NAME HOME ID    mounts and unmounts the layer many times, looking for the file `file` in it, and ends
- *     churn NAME HOME ID    makes and removes layers on top of ID until it is killed
+ *     hold NAME HOME OPTIONS ID           mounts the layer and keeps it mounted until a line comes in
+ *     cycle NAME HOME OPTIONS ID          mounts and unmounts the layer many times, looking for the file `file` in it, and ends
+ *     churn NAME HOME OPTIONS ID TAR      makes layers on top of ID, applies TAR to them and removes them until it is killed
+ *
+ * OPTIONS are the driver's, as JSON.
  */
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
+import { applyLayer } from "../diff/apply-layer.ts";
 import { newLayerId, parseLayerId } from "../drivers/layer-id.ts";
 import { driverFactories } from "../drivers/open-driver.ts";
 
-const [task, name, home, id] = process.argv.slice(2);
-const driver = await driverFactories.get(name ?? "")?.open(home ?? "", {});
+const [task, name, home, options, id, tar] = process.argv.slice(2);
+const driver = await driverFactories.get(name ?? "")?.open(home ?? "", JSON.parse(options ?? "{}"));
 if (driver === undefined) throw new Error(`no driver ${name}`);
 const layer = parseLayerId(id ?? "");
 
@@ -27,11 +30,24 @@ if (task === "hold") {
     await using mounted = await driver.mount(layer);
     if (readFileSync(`${mounted.path}/file`, "utf8") !== "x") throw new Error("the layer's file is wrong");
   }
+  await driver.rest();
 } else {
   process.stdout.write("churning\n");
+  const file = tar ?? "";
+  const length = statSync(file).size;
   for (;;) {
     const above = newLayerId();
     await driver.create(above, layer);
+    {
+      const recordPath = `${file}.${process.pid}`;
+      await using target = await driver.applyTarget(above);
+      await applyLayer({
+        target: target.value,
+        tar: { file, offset: 0, length },
+        recordPath,
+        spillDir: `${recordPath}.spill`,
+      });
+    }
     const mounted = await driver.mount(above);
     await mounted[Symbol.asyncDispose]();
     await driver.remove(above);

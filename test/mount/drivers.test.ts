@@ -25,7 +25,7 @@ for (const type of types) {
     skip,
     privileged,
     depth: type === "host" ? 500 : 128,
-    layerDirectory: (home, id) => `${home}/${id}`,
+    usage: (home, id) => `${home}/${id}`,
     renamesLowerDirectories: !userNamespace,
     metadataCopies: !userNamespace,
   });
@@ -34,11 +34,11 @@ for (const type of types) {
     skip,
     privileged,
     depth: 20,
-    layerDirectory: (home, id) => `${home}/dir/${id}`,
+    usage: (home, id) => `${home}/dir/${id}`,
     renamesLowerDirectories: true,
     metadataCopies: false,
   });
-  const runs = type === "tmpfs" ? 100 : 20;
+  const runs = type === "tmpfs" && privileged ? 60 : 15;
   testDriverProperty(`overlay2 on ${type}`, overlay2Factory, { makeHome, skip, runs });
   testDriverProperty(`vfs on ${type}`, vfsFactory, { makeHome, skip, runs });
 }
