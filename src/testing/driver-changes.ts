@@ -23,7 +23,7 @@ import {
 import { AT_FDCWD } from "../sys/constants.ts";
 import * as sys from "../sys/syscalls.ts";
 import type { SceneTest } from "./driver-scene.ts";
-import type { DriverSuiteOptions } from "./driver-suite.ts";
+import type { DriverSuiteOptions } from "./driver-suite-options.ts";
 import { furnish } from "./driver-trees.ts";
 
 const HUGE_BYTES = 9 * 2 ** 30;

@@ -9,7 +9,7 @@ import { hasCode } from "../errors/syscall-error.ts";
 import { AT_FDCWD } from "../sys/constants.ts";
 import * as sys from "../sys/syscalls.ts";
 import { refuses, type SceneTest } from "./driver-scene.ts";
-import type { DriverSuiteOptions } from "./driver-suite.ts";
+import type { DriverSuiteOptions } from "./driver-suite-options.ts";
 import { listTree } from "./tree-listing.ts";
 
 export function testLifecycle(scene: SceneTest): void {

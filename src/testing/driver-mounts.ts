@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hasCode } from "../errors/syscall-error.ts";
 import { refuses, type SceneTest } from "./driver-scene.ts";
-import type { DriverSuiteOptions } from "./driver-suite.ts";
+import type { DriverSuiteOptions } from "./driver-suite-options.ts";
 
 export function testMounts(scene: SceneTest, { cycles = 1000 }: DriverSuiteOptions): void {
   scene(`leaves nothing behind after ${cycles} layers`, async (s) => {

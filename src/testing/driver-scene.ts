@@ -13,7 +13,7 @@ import { newLayerId } from "../drivers/layer-id.ts";
 import { isLamellaError } from "../errors/lamella-error.ts";
 import { readMountInfo } from "../fs/mountinfo.ts";
 import { workerUrl } from "../fs/worker-pool.ts";
-import type { DriverSuiteOptions } from "./driver-suite.ts";
+import type { DriverSuiteOptions } from "./driver-suite-options.ts";
 import { listTree } from "./tree-listing.ts";
 
 /** One test of the suite: registered under `title`, run with a scene of its own. */

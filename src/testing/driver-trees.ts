@@ -20,7 +20,7 @@ import { hasCode } from "../errors/syscall-error.ts";
 import { AT_FDCWD, O_RDONLY, S_IFCHR, S_IFIFO } from "../sys/constants.ts";
 import * as sys from "../sys/syscalls.ts";
 import type { SceneTest } from "./driver-scene.ts";
-import type { DriverSuiteOptions } from "./driver-suite.ts";
+import type { DriverSuiteOptions } from "./driver-suite-options.ts";
 import { listTree } from "./tree-listing.ts";
 
 /** A tree with one of everything a layer can hold. */
