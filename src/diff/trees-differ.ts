@@ -1,9 +1,9 @@
 /**
- * The naive diff: the changes between two whole trees, compared object by object. Oracle of the native diffs, and their
- * stand-in for drivers that have none.
+ * The changes between two plain trees. Compared object by object it is the naive diff: oracle of the native ones, and their
+ * stand-in for drivers that have none. With a hint it looks at less, and gives the same tree.
  *
- * First both trees are compared, in any order and by several threads (./trees-compare.ts has the rules); then the names that
- * differ are read in the stream's order. A directory that did not change is emitted when something below it did, with its
+ * First it is found out what differs, in any order and by several threads (./find-changes.ts); then the names that differ
+ * are read in the stream's order. A directory that did not change is emitted when something below it did, with its
  * metadata, since whoever unpacks a layer by itself needs it. The root is emitted only when its mode, owner or attributes
  * differ from the parent's (without a parent: from 0755, root, none): the time of a layer's root is that of unpacking.
  *
@@ -13,18 +13,18 @@
  */
 import { SyscallError } from "../errors/syscall-error.ts";
 import { sortedNames } from "../fs/walk.ts";
-import { BOTH, WorkShare } from "../fs/walk-share.ts";
 import { type ByteString, textOfBytes } from "../lib/bytes.ts";
 import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
-import { fstat, inodeKey, open, readlinkat, type Stat, statfs } from "../sys/syscalls.ts";
+import { fstat, inodeKey, open, readlinkat, type Stat } from "../sys/syscalls.ts";
 import type { Change, ObjectChange } from "./change.ts";
+import { type FoundHint, findChanges, type Roots } from "./find-changes.ts";
 import { checkLayerName } from "./layer-names.ts";
 import type { TreesSource } from "./source.ts";
-import { type ComparedTrees, type Difference, sameMetadata } from "./trees-compare.ts";
 import { layerXattrs, openFile } from "./trees-content.ts";
+import type { Difference } from "./trees-findings.ts";
 import { namesToRelink } from "./trees-links.ts";
-import { compareTrees } from "./trees-threads.ts";
+import { sameMetadata } from "./trees-rules.ts";
 
 export interface TreesDifferOptions {
   /** The most threads that compare. Default: as many as there are processors, at most four. */
@@ -51,7 +51,6 @@ interface Frame {
 }
 
 const OPEN_DIRECTORY = C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW;
-const OVERLAYFS_SUPER_MAGIC = 0x794c7630;
 const ENOENT = -2;
 
 /** Reads the changes of `source`. One use; the descriptors it holds are closed when the walk ends or is abandoned. */
@@ -59,8 +58,10 @@ export class TreesDiffer {
   readonly #source: TreesSource;
   readonly #options: TreesDifferOptions;
   readonly #firstNames = new Map<string, ByteString>();
-  /** Directory entries looked at so far, those of both trees. */
+  /** Names looked at so far, those of both trees. */
   visited = 0;
+  /** Why the source's hint was passed over; undefined when it was not, or there is none. */
+  doubt: string | undefined;
 
   constructor(source: TreesSource, options: TreesDifferOptions = {}) {
     this.#source = source;
@@ -68,7 +69,8 @@ export class TreesDiffer {
   }
 
   *changes(): Generator<Change> {
-    const { parent, tree } = this.#source;
+    const { parent, tree, hint } = this.#source;
+    if (hint?.kind === "none") return;
     using treeRoot = open(tree, OPEN_DIRECTORY);
     const stat = fstat(treeRoot.fd);
     if (parent === undefined) {
@@ -79,24 +81,18 @@ export class TreesDiffer {
     }
     using parentRoot = open(parent, OPEN_DIRECTORY);
     const parentStat = fstat(parentRoot.fd);
-    const root = this.#compare(treeRoot.fd, parentRoot.fd);
+    const root = this.#compare({ treeFd: treeRoot.fd, parentFd: parentRoot.fd }, hint);
     if (!sameMetadata({ fd: treeRoot.fd, stat }, { fd: parentRoot.fd, stat: parentStat }, ".")) {
       yield this.#root(treeRoot.fd, stat);
     }
     yield* this.#emit(treeRoot.fd, root);
   }
 
-  #compare(treeFd: number, parentFd: number): Node {
-    const share = WorkShare.start(BOTH);
-    const upperBirth = this.#bothOverlay() ? raw.statxBirthTime(treeFd, "", C.AT_EMPTY_PATH) : undefined;
-    const trees: ComparedTrees = {
-      share: share.memory,
-      treeFd,
-      parentFd,
-      upperBirth: typeof upperBirth === "number" ? undefined : upperBirth,
-    };
-    const findings = compareTrees(trees, this.#options.threads, this.#options.throwIfCanceled ?? (() => undefined));
+  #compare(roots: Roots, hint: FoundHint | undefined): Node {
+    const { threads, throwIfCanceled } = this.#options;
+    const { findings, doubt } = findChanges(roots, hint, { threads, check: throwIfCanceled ?? (() => undefined) });
     this.visited += findings.visited;
+    this.doubt = doubt;
 
     const root = newNode("");
     for (const { path, deleted, changed } of findings.directories) {
@@ -109,11 +105,6 @@ export class TreesDiffer {
       nodeAt(root, cut < 0 ? "" : path.slice(0, cut)).changed.set(path.slice(cut + 1), "modified");
     }
     return root;
-  }
-
-  #bothOverlay(): boolean {
-    const { parent, tree } = this.#source;
-    return [parent, tree].every((path) => path !== undefined && statfs(path).type === OVERLAYFS_SUPER_MAGIC);
   }
 
   /** Emits what `node` names, or all there is when it is undefined. */

@@ -5,7 +5,7 @@
  * emitted keep the links the parent has among them: those must be the links the tree has.
  */
 import type { ByteString } from "../lib/bytes.ts";
-import type { LinkedName } from "./trees-compare.ts";
+import type { LinkedName } from "./trees-findings.ts";
 
 /** The names, beyond those that changed by themselves, that are to be emitted too. In no particular order. */
 export function namesToRelink(links: readonly LinkedName[]): ByteString[] {

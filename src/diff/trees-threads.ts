@@ -15,7 +15,8 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "
 import { fromPlainError, type PlainError, toPlainError } from "../errors/lamella-error.ts";
 import { WorkShare } from "../fs/walk-share.ts";
 import { workerUrl } from "../fs/worker-pool.ts";
-import { type ComparedTrees, compareShared, type Findings } from "./trees-compare.ts";
+import { type ComparedTrees, compareShared } from "./trees-compare.ts";
+import { addFindings, type Findings, noFindings } from "./trees-findings.ts";
 
 const ASKED = 0;
 const JOINED = 1;
@@ -68,18 +69,21 @@ function collect({ state, port }: Helping): HelperReply | undefined {
   }
 }
 
-/** Compares two trees with up to `threads` threads, this one among them. `check` may throw to end it. */
-export function compareTrees(trees: ComparedTrees, threads: number | undefined, check: () => void): Findings {
+export interface CompareOptions {
+  /** The most threads, this one among them. Default: as many as there are processors, at most four. */
+  readonly threads: number | undefined;
+  /** Called once a directory in this thread; may throw to end it. */
+  readonly check: () => void;
+}
+
+/** Compares two trees with several threads. */
+export function compareTrees(trees: ComparedTrees, { threads, check }: CompareOptions): Findings {
   const most = (threads ?? Math.min(4, availableParallelism())) - 1;
   const asked: Helping[] = [];
-  const directories: Findings["directories"] = [];
-  const links: Findings["links"] = [];
-  let visited = 0;
+  let findings = noFindings();
   let error: unknown;
-  const add = (findings: Findings): void => {
-    for (const directory of findings.directories) directories.push(directory);
-    for (const link of findings.links) links.push(link);
-    visited += findings.visited;
+  const add = (more: Findings): void => {
+    findings = addFindings(findings, more);
   };
   try {
     add(
@@ -100,7 +104,7 @@ export function compareTrees(trees: ComparedTrees, threads: number | undefined, 
     else error ??= fromPlainError(reply.error);
   }
   if (error !== undefined) throw error;
-  return { directories, links, visited };
+  return findings;
 }
 
 /** The helper's side. */

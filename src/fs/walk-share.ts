@@ -28,8 +28,8 @@ const TOP = 4;
 const OVER = 5;
 const HEADER_BYTES = 32;
 const STACK_BYTES = 256 * 1024;
-/** Longer paths are not given away: the kernel takes at most PATH_MAX. The thread that found them walks them itself. */
-const LONGEST_GIVEN = 3000;
+/** The kernel takes paths of less than PATH_MAX. */
+const LONGEST_PATH = 4000;
 
 /** The memory behind a {@link WorkShare}; goes to other threads as it is. */
 export type WorkShareMemory = SharedArrayBuffer;
@@ -49,7 +49,7 @@ export class WorkShare {
 
   /** A share with one piece of work in it. */
   static start(first: ByteString): WorkShare {
-    const share = new WorkShare(new SharedArrayBuffer(HEADER_BYTES + STACK_BYTES));
+    const share = new WorkShare(new SharedArrayBuffer(Math.max(STACK_BYTES, first.length + 4) + HEADER_BYTES));
     share.give(first);
     return share;
   }
@@ -70,13 +70,12 @@ export class WorkShare {
     this.#wake();
   }
 
-  /** Adds work; false when it has to stay with the caller, because there is no room or its path is too long. */
+  /** Adds work; false when it has to stay with the caller, because there is no room. */
   give(work: ByteString): boolean {
-    if (work.length > LONGEST_GIVEN) return false;
     this.#lock();
     const top = this.#header[TOP] ?? 0;
     const end = top + work.length;
-    const fits = end + 4 <= STACK_BYTES;
+    const fits = end + 4 <= this.#bytes.length;
     if (fits) {
       this.#bytes.write(work, top, "latin1");
       this.#bytes.writeUInt32LE(work.length, end);
@@ -147,10 +146,14 @@ export class WorkShare {
 export interface SharedDirectory {
   /** Relative to the root; the root itself is "". */
   readonly path: ByteString;
+  readonly marker: Marker;
   readonly fd: number;
-  /** The directory of the same path in the second tree, -1 where there is none. */
-  readonly otherFd: number;
-  /** Filled by the visitor: {@link ONE} or {@link BOTH}, followed by the name. */
+  /**
+   * The directory of the same path in the second tree, -1 where there is none, or none is open. A visitor may open it
+   * then, and must before it names a subdirectory that is walked in both; the walk closes it.
+   */
+  otherFd: number;
+  /** Filled by the visitor: a {@link Marker}, followed by the name. */
   readonly subdirectories: ByteString[];
 }
 
@@ -158,14 +161,39 @@ export interface SharedDirectory {
 export const ONE = "+";
 /** Leads the name of a subdirectory that is walked in both trees at once. */
 export const BOTH = "=";
+/** As {@link BOTH}; the visitor knows something of the two. */
+export const KNOWN = "~";
+/** As {@link ONE}; the visitor knows that the second tree has the same names there. */
+export const CALM = ".";
+
+/** How a directory is walked, and what the visitor wants to remember of it. */
+export type Marker = typeof ONE | typeof BOTH | typeof KNOWN | typeof CALM;
+
+function markerOf(work: ByteString): Marker {
+  return work[0] as Marker;
+}
 
 const OPEN_DIRECTORY = C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW;
 
+/** A descriptor of the directory at a path beneath another, however long the path, or -errno. */
 function openSubdirectory(dirfd: number, path: ByteString): number {
   if (path === "") return raw.openat(dirfd, ".", OPEN_DIRECTORY);
-  return raw.haveOpenat2 && path.includes("/")
-    ? raw.openat2(dirfd, path, OPEN_DIRECTORY, 0, C.RESOLVE_BENEATH | C.RESOLVE_NO_SYMLINKS)
-    : raw.openat(dirfd, path, OPEN_DIRECTORY);
+  const end = path.length < LONGEST_PATH ? path.length : path.lastIndexOf("/", LONGEST_PATH);
+  const fd =
+    raw.haveOpenat2 && path.includes("/")
+      ? raw.openat2(dirfd, path.slice(0, end), OPEN_DIRECTORY, 0, C.RESOLVE_BENEATH | C.RESOLVE_NO_SYMLINKS)
+      : raw.openat(dirfd, path.slice(0, end), OPEN_DIRECTORY);
+  if (fd < 0 || end === path.length) return fd;
+  const below = openSubdirectory(fd, path.slice(end + 1));
+  raw.close(fd);
+  return below;
+}
+
+/** Opens the directory at a path beneath another; "" is that other itself. The caller closes it. Errors: SyscallError. */
+export function openBeneath(dirfd: number, path: ByteString): number {
+  const fd = openSubdirectory(dirfd, path);
+  if (fd < 0) throw new SyscallError("openat", -fd, textOfBytes(path));
+  return fd;
 }
 
 /** Opens a directory in one or both trees; undefined when it has vanished or is none any more. */
@@ -175,8 +203,9 @@ function openShared(
   path: ByteString,
 ): SharedDirectory | undefined {
   const name = work.slice(1);
+  const marker = markerOf(work);
   const opened: number[] = [];
-  for (const dirfd of work[0] === BOTH ? [base.fd, base.otherFd] : [base.fd]) {
+  for (const dirfd of marker === BOTH || marker === KNOWN ? [base.fd, base.otherFd] : [base.fd]) {
     const fd = openSubdirectory(dirfd, name);
     if (fd >= 0) {
       opened.push(fd);
@@ -187,7 +216,7 @@ function openShared(
     if (code.code === "ENOENT" || code.code === "ENOTDIR") return undefined;
     throw code;
   }
-  return { path, fd: opened[0] ?? -1, otherFd: opened[1] ?? -1, subdirectories: [] };
+  return { path, marker, fd: opened[0] ?? -1, otherFd: opened[1] ?? -1, subdirectories: [] };
 }
 
 /** Gives away about half of what waits nearest to the root. */
@@ -202,7 +231,7 @@ function giveSome(share: WorkShare, stack: readonly SharedDirectory[]): void {
       const work = directory.subdirectories.shift();
       if (work === undefined) return;
       const path = directory.path === "" ? work.slice(1) : `${directory.path}/${work.slice(1)}`;
-      if (share.give((work[0] ?? ONE) + path)) continue;
+      if (share.give(markerOf(work) + path)) continue;
       directory.subdirectories.unshift(work);
       return;
     }

@@ -76,6 +76,9 @@ export const SEEK_HOLE = 4;
 export const UTIME_NOW = 0x3fffffff;
 export const UTIME_OMIT = 0x3ffffffe;
 
+export const CLOCK_REALTIME = 0;
+export const CLOCK_BOOTTIME = 7;
+
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;

@@ -34,7 +34,7 @@ const numbers = {
   open_tree: [428, 428], move_mount: [429, 429], fsopen: [430, 430], fsconfig: [431, 431], fsmount: [432, 432],
   setresuid: [117, 147], setresgid: [119, 149], socket: [41, 198], close_range: [436, 436],
   openat2: [437, 437], mount_setattr: [442, 442], fchmodat2: [452, 452], setxattrat: [463, 463], getxattrat: [464, 464],
-  listxattrat: [465, 465], removexattrat: [466, 466],
+  listxattrat: [465, 465], removexattrat: [466, 466], clock_gettime: [228, 113],
 } as const;
 
 const column = arch() === "x64" ? 0 : 1;
@@ -349,6 +349,12 @@ export function statxBirthTime(
   if (r < 0) return -errno();
   if (((statWords[0] ?? 0) & C.STATX_BTIME) === 0) return undefined;
   return { sec: (statWords[20] ?? 0) + (statSigned[21] ?? 0) * 4294967296, nsec: statWords[22] ?? 0 };
+}
+
+/** The clock's time, or -errno. */
+export function clock_gettime(clock: number): { sec: number; nsec: number } | number {
+  const r = out(callLP(nr.clock_gettime, clock, timespecBytes));
+  return r < 0 ? r : { sec: Number(timespecs[0]), nsec: Number(timespecs[1]) };
 }
 
 // ---- directories -----------------------------------------------------------------------------------------------------

@@ -293,6 +293,12 @@ export function statfs(path: ByteString): raw.StatFs {
   return typeof result === "number" ? fail("statfs", result, path) : result;
 }
 
+/** The time of a CLOCK_ constant's clock. */
+export function clock_gettime(clock: number): { readonly sec: number; readonly nsec: number } {
+  const time = raw.clock_gettime(clock);
+  return typeof time === "number" ? fail("clock_gettime", time) : time;
+}
+
 /** Takes or drops a whole-file lock; false when LOCK_NB was given and another holds it. */
 export function flock(fd: number, operation: number): boolean {
   for (;;) {
