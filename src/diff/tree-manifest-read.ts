@@ -46,7 +46,8 @@ export class TreeManifest {
   /** The next entry, and how many are left: names are asked for in the order they were written in, as a rule. */
   #next = 0;
   #left = 0;
-  #last: { readonly name: ByteString; readonly entry: number | undefined } | undefined;
+  #lastName: ByteString | undefined;
+  #lastEntry: number | undefined;
   #byName: Map<ByteString, number> | undefined;
 
   constructor(memory: SharedArrayBuffer) {
@@ -65,7 +66,7 @@ export class TreeManifest {
   /** What is asked next is about names in the directory of this path; it has none when the manifest does not know it. */
   enter(path: ByteString): void {
     const bytes = this.#bytes;
-    this.#last = undefined;
+    this.#lastName = undefined;
     this.#byName = undefined;
     this.#entries = 0;
     this.#left = 0;
@@ -130,27 +131,33 @@ export class TreeManifest {
 
   /** Offset of the name's entry. */
   #entry(name: ByteString): number | undefined {
-    if (this.#last?.name === name) return this.#last.entry;
+    if (this.#lastName === name) return this.#lastEntry;
     let entry: number | undefined;
-    if (this.#byName === undefined && this.#left > 0 && this.#nameOf(this.#next) === name) {
+    if (this.#byName === undefined && this.#left > 0 && this.#isName(this.#next, name)) {
       entry = this.#next;
       this.#next += entryBytes + name.length;
       this.#left--;
     } else entry = this.#names().get(name);
-    this.#last = { name, entry };
+    this.#lastName = name;
+    this.#lastEntry = entry;
     return entry;
   }
 
-  #nameOf(entry: number): ByteString {
+  /** Without a string of its own: asked once for each name of the tree. */
+  #isName(entry: number, name: ByteString): boolean {
+    const bytes = this.#bytes;
+    if (bytes[entry + entryAt.nameBytes] !== name.length) return false;
     const start = entry + entryBytes;
-    return this.#bytes.toString("latin1", start, start + (this.#bytes[entry + entryAt.nameBytes] ?? 0));
+    for (let i = 0; i < name.length; i++) if (bytes[start + i] !== name.charCodeAt(i)) return false;
+    return true;
   }
 
   #names(): Map<ByteString, number> {
     if (this.#byName !== undefined) return this.#byName;
     const names = new Map<ByteString, number>();
     for (let i = 0, entry = this.#start; i < this.#entries; i++) {
-      const name = this.#nameOf(entry);
+      const start = entry + entryBytes;
+      const name = this.#bytes.toString("latin1", start, start + (this.#bytes[entry + entryAt.nameBytes] ?? 0));
       names.set(name, entry);
       entry += entryBytes + name.length;
     }

@@ -45,7 +45,7 @@ const record = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<
   fc.record(model, { noNullPrototype: true }) as fc.Arbitrary<T>;
 
 /** One operation. Directories, moves and removals come often, since they are what overlays make hard. */
-const operation: fc.Arbitrary<Operation> = fc.oneof(
+export const operation: fc.Arbitrary<Operation> = fc.oneof(
   {
     weight: 4,
     arbitrary: record({ op: fc.constant("mkdir" as const), path, mode: fc.constantFrom(0o755, 0o700, 0o1777) }),
