@@ -90,20 +90,9 @@ export class TreeManifest {
     return entry !== undefined && this.#isInode(entry, stat) && this.#isTime(entry, stat);
   }
 
-  /** True when the name stands for the inode it stood for, changed or not. */
-  hasInode(name: ByteString, stat: Stat): boolean {
-    const entry = this.#entry(name);
-    return entry !== undefined && this.#isInode(entry, stat);
-  }
-
   /** As {@link has}, of the root. */
   hasRoot(stat: Stat): boolean {
-    return this.hasRootInode(stat) && this.#isTime(headerAt.root, stat);
-  }
-
-  /** As {@link hasInode}, of the root. */
-  hasRootInode(stat: Stat): boolean {
-    return this.#isInode(headerAt.root, stat);
+    return this.#isInode(headerAt.root, stat) && this.#isTime(headerAt.root, stat);
   }
 
   /** The number of the inode that the name stood for; undefined for a name that was not there. */

@@ -1,13 +1,12 @@
 /**
- * What is known of a tree that began as a faithful copy of its parent's, by the manifest of that copy (./tree-manifest-read.ts):
- * an object that has the inode number, type and change time that the manifest has at its path is as it was copied.
+ * What is known of a tree that began as a faithful copy of its parent's, by the manifest of that copy
+ * (./tree-manifest-read.ts): an object that has the inode number, type and change time that the manifest has at its path is
+ * as it was copied. It does not matter how it got there, or which directories lie on the way: the path is the parent's, too.
+ * A directory that has not changed has the names that were copied.
  *
- * A path is the manifest's only as long as all directories on the way are the ones it knew there. The walk keeps track: a
- * directory is CALM when it has not changed, KNOWN when it is the manifest's but has; below one that was put in its place
- * nothing is known. The copy has the parent's hard links, so the inode numbers of the manifest tell the parent's inodes
- * apart, too.
+ * The copy has the parent's hard links, so the inode numbers of the manifest tell the parent's inodes apart.
  */
-import { BOTH, CALM, KNOWN, type Marker, type SharedDirectory } from "../fs/walk-share.ts";
+import { BOTH, CALM, type Marker, type SharedDirectory } from "../fs/walk-share.ts";
 import type { ByteString } from "../lib/bytes.ts";
 import { inodeKey, type Stat } from "../sys/syscalls.ts";
 import { TreeManifest } from "./tree-manifest-read.ts";
@@ -25,7 +24,6 @@ export interface KnownOfManifest {
 export class ManifestKnown implements Known {
   readonly #manifest: TreeManifest;
   readonly #tree: Device;
-  #known = false;
 
   constructor({ memory, tree }: KnownOfManifest) {
     this.#manifest = new TreeManifest(memory);
@@ -33,12 +31,10 @@ export class ManifestKnown implements Known {
   }
 
   root(a: Stat): Marker {
-    if (this.#manifest.hasRoot(a)) return CALM;
-    return this.#manifest.hasRootInode(a) ? KNOWN : BOTH;
+    return this.#manifest.hasRoot(a) ? CALM : BOTH;
   }
 
-  enter({ marker, path }: SharedDirectory): void {
-    this.#known = marker !== BOTH;
+  enter({ path }: SharedDirectory): void {
     this.#manifest.enter(path);
   }
 
@@ -47,13 +43,11 @@ export class ManifestKnown implements Known {
   }
 
   same(name: ByteString, a: Stat): boolean {
-    return this.#known && isOn(a, this.#tree) && this.#manifest.has(name, a);
+    return isOn(a, this.#tree) && this.#manifest.has(name, a);
   }
 
   marker(name: ByteString, a: Stat): Marker {
-    if (!this.#known || !isOn(a, this.#tree)) return BOTH;
-    if (this.#manifest.has(name, a)) return CALM;
-    return this.#manifest.hasInode(name, a) ? KNOWN : BOTH;
+    return this.same(name, a) ? CALM : BOTH;
   }
 
   parentInode(name: ByteString, _a: Stat, b: Stat | undefined): string {

@@ -20,11 +20,11 @@ import { performAll } from "../support/random-operations.ts";
 import { differences, snapshot, type TreeSnapshot } from "../support/tree-snapshot.ts";
 
 const base = `
-  mkdir -p d/e deep/a/b/c full; echo one >d/f; echo two >d/e/g; echo uno >d/one; echo due >d/two
+  mkdir -p d/e deep/a/b/c full left/n right/n; echo l >left/n/x; echo r >right/n/x; echo l >left/y; ln right/n/x right/y; echo one >d/f; echo two >d/e/g; echo uno >d/one; echo due >d/two
   echo three >h; ln h i; ln h d/j; ln h deep/a/b/j; echo solo >d/alone; ln d/alone deep/a/alone
   echo x >deep/a/b/c/x; echo y >deep/y; ln -s f d/link; mkfifo d/fifo; mknod d/device c 1 3
   for n in 1 2 3 4 5 6 7 8; do echo $n >full/$n; done
-  touch -d 2020-01-01 d/* deep/a/* h full/*; touch -d 2020-01-01 d/e d deep`;
+  touch -d 2020-01-01 d/* deep/a/* h full/* */n/x */y; touch -d 2020-01-01 d/e d deep left/n right/n left right`;
 
 type Change = string | ((tree: string) => void);
 
@@ -99,6 +99,17 @@ const cases: readonly (readonly [name: string, change: Change, expected?: readon
   ["directory renamed and made again", "mv d/e d/n; mkdir d/e; echo two >d/e/g"],
   ["directory moved into a new one of its name", "mv deep t; mkdir deep; mv t/a deep/a; mv t/y deep/y; rmdir t"],
   ["directories exchanged", (tree) => performAll(tree, [{ op: "exchange", path: "d", to: "deep" }])],
+  [
+    "directories of the same names, sizes and times exchanged",
+    (tree) => performAll(tree, [{ op: "exchange", path: "left", to: "right" }]),
+    ["M left/", "M left/n/", "M left/n/x", "M left/y = left/n/x", "M right/", "M right/n/", "M right/n/x", "M right/y"],
+  ],
+  ["subdirectories exchanged", (tree) => performAll(tree, [{ op: "exchange", path: "left/n", to: "right/n" }])],
+  ["directory moved over another of the same names", "rm -r right; mv left right"],
+  [
+    "files of two directories exchanged",
+    (tree) => performAll(tree, [{ op: "exchange", path: "left/n/x", to: "right/n/x" }]),
+  ],
   ["directories exchanged below", (tree) => performAll(tree, [{ op: "exchange", path: "deep/a/b", to: "d/e" }])],
   ["directory and file exchanged", (tree) => performAll(tree, [{ op: "exchange", path: "deep/a/b", to: "d/f" }])],
   ["directory replaced by one from below", "mv deep/a/b t; rm -r deep; mv t deep"],
