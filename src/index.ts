@@ -2,6 +2,7 @@
 
 export type { BuildEvent, BuildStep, StepOutcome } from "./build/build-events.ts";
 export type { BuildResult } from "./build/builder.ts";
+export type { DriverReport } from "./drivers/open-driver.ts";
 export { Engine } from "./engine/engine.ts";
 export type { HostFacts, IdMapping } from "./engine/host.ts";
 export type { ContainerInspection, GraphDriverData, HistoryItem, ImageInspection } from "./engine/inspection.ts";

@@ -23,14 +23,17 @@ export class Cli {
   /** What the command is writing, for when the disk turns out to be full. Default: something in the store. */
   writing: Writing | undefined;
   #engine: Promise<Engine> | undefined;
+  #globals: GlobalOptions | undefined;
 
   constructor(argv: readonly string[], signal: AbortSignal) {
     this.argv = argv;
     this.signal = signal;
   }
 
+  /** The global options of the command that runs. */
   globals(command: Command): GlobalOptions {
-    return globalOptionsOf(command);
+    this.#globals ??= globalOptionsOf(command);
+    return this.#globals;
   }
 
   /**
@@ -39,19 +42,26 @@ export class Cli {
    */
   async engine(command: Command, { forSteps = false } = {}): Promise<Engine> {
     await this.enterUserNamespace(command);
-    const globals = globalOptionsOf(command);
+    const globals = this.globals(command);
     this.writing = { path: globals.root, neededBytes: undefined };
     this.#engine ??= this.#open(globals, forSteps);
     return this.#engine;
   }
 
-  /** Returns where mounting is allowed; elsewhere starts over in a user namespace and throws ExitRequest at its end. */
+  /**
+   * Returns where mounting is allowed, having told what there is to tell of the options; elsewhere starts over in a user
+   * namespace and throws ExitRequest at its end.
+   */
   async enterUserNamespace(command: Command): Promise<void> {
     const { mayMount } = await import("./privileges.ts");
-    if (mayMount()) return;
+    const { root, notes, quiet } = this.globals(command);
+    if (mayMount()) {
+      if (!quiet) for (const note of notes) this.note(`note: ${note}`);
+      return;
+    }
     const { runInUserNamespace } = await import("./userns.ts");
     const program = [process.execPath, ...process.execArgv, process.argv[1] ?? "", ...this.argv];
-    throw new ExitRequest(await runInUserNamespace(program, { LAMELLA_ROOT: globalOptionsOf(command).root }));
+    throw new ExitRequest(await runInUserNamespace(program, { LAMELLA_ROOT: root }));
   }
 
   async #open({ root, driver, driverOptions }: GlobalOptions, forSteps: boolean): Promise<Engine> {

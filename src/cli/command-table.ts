@@ -13,6 +13,8 @@ export interface CommandModule {
 export interface CommandEntry {
   readonly summary: string;
   readonly group: "Images" | "Containers" | "Store";
+  /** Its `--storage-opt` is about the container it makes, as Docker's is. */
+  readonly hasStorageOpt?: boolean;
   readonly load: () => Promise<CommandModule>;
 }
 
@@ -60,10 +62,16 @@ export const commandTable: Readonly<Record<string, CommandEntry>> = {
     group: "Images",
     load: () => import("./commands/cat.ts"),
   },
-  run: { summary: "Run a command in a new container", group: "Containers", load: () => import("./commands/run.ts") },
+  run: {
+    summary: "Run a command in a new container",
+    group: "Containers",
+    hasStorageOpt: true,
+    load: () => import("./commands/run.ts"),
+  },
   create: {
     summary: "Make a container: a writable layer on an image",
     group: "Containers",
+    hasStorageOpt: true,
     load: () => import("./commands/create.ts"),
   },
   ps: { summary: "List containers", group: "Containers", load: () => import("./commands/ps.ts") },

@@ -7,7 +7,7 @@ import type { LamellaError } from "../errors/lamella-error.ts";
 import { Cli } from "./cli.ts";
 import { type CommandEntry, commandTable } from "./command-table.ts";
 import { ExitRequest } from "./exit-request.ts";
-import { addGlobalOptions } from "./global-options.ts";
+import { addGlobalOptions, globalOptionsWithValue } from "./global-options.ts";
 import { stderr, stdout } from "./output.ts";
 import { versionOfPackage } from "./package-version.ts";
 import { usageError } from "./usage-error.ts";
@@ -22,7 +22,7 @@ export async function main(argv: readonly string[], signal: AbortSignal): Promis
   if (wanted !== undefined && !known) throw await unknownCommand(wanted);
   for (const command of known ? [wanted] : Object.keys(commandTable)) {
     const entry = commandTable[command] as CommandEntry;
-    const sub = prepare(program.command(command)).summary(entry.summary).description(`${entry.summary}.`);
+    const sub = prepare(program.command(command), entry).summary(entry.summary).description(`${entry.summary}.`);
     if (known) (await entry.load()).define(sub, cli);
     else sub.helpGroup(`${entry.group}:`);
   }
@@ -58,16 +58,16 @@ function makeProgram(): Command {
 }
 
 /** What all commands have in common. Commander's own messages are thrown, not printed. */
-function prepare(command: Command): Command {
+function prepare(command: Command, entry?: CommandEntry): Command {
   command.exitOverride().configureOutput({ writeOut: stdout.write, writeErr: stderr.write, outputError: () => {} });
-  return addGlobalOptions(command);
+  return addGlobalOptions(command, { storageOpt: entry?.hasStorageOpt ?? false });
 }
 
 /** The first argument that is neither an option nor the value of one. */
 function commandNameOf(argv: readonly string[]): string | undefined {
   for (let i = 0; i < argv.length; i++) {
     const arg = argv[i] ?? "";
-    if (["--root", "--driver", "--driver-opt"].includes(arg)) i++;
+    if (globalOptionsWithValue.includes(arg)) i++;
     else if (!arg.startsWith("-")) return arg;
   }
   return undefined;

@@ -119,6 +119,11 @@ export interface Driver {
   /** Absolute path of the directory the driver owns. */
   readonly home: ByteString;
   readonly capabilities: DriverCapabilities;
+  /**
+   * The limit, by an option of the driver, of layers that are made to be written to by containers and build steps. The store
+   * asks for it where nobody says otherwise. Layers of images have none.
+   */
+  readonly writableSizeBytes?: number | undefined;
 
   /** Makes a writable layer on top of `parent` (committing it), or an empty one. Errors: already_exists, not_found (parent). */
   create(id: LayerId, parent: LayerId | undefined, options?: { readonly sizeBytes?: number }): Promise<void>;

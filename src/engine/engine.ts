@@ -19,6 +19,7 @@ import { StepThreads } from "../build/step-threads.ts";
 import { listChanges } from "../diff/export-layer.ts";
 import type { ContentSource } from "../diff/source.ts";
 import type { Driver, LayerId, LayerView, Use } from "../drivers/driver.ts";
+import type { DriverReport } from "../drivers/open-driver.ts";
 import { freeUse } from "../drivers/use.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
 import { textOfBytes } from "../lib/bytes.ts";
@@ -29,7 +30,7 @@ import type { LoadedImage } from "../store/load.ts";
 import { type ImageListing, Store } from "../store/store.ts";
 import type { CheckReport, ContainerRecord, DiskUsage, GcReport, ImageRecord, RemovedItem } from "../store/types.ts";
 import { exportTreeToDirectory, exportTreeToTar } from "./export-tree.ts";
-import { engineInfo } from "./info.ts";
+import { driverReports, engineInfo } from "./info.ts";
 import {
   type ContainerInspection,
   graphDriverOf,
@@ -81,6 +82,11 @@ export class Engine implements AsyncDisposable {
   /** What is known of a root, its driver and the host. Makes the root when it is not there. Errors: as {@link Engine.open}. */
   static async info(options: InfoOptions): Promise<EngineInfo> {
     return engineInfo(options);
+  }
+
+  /** Every driver's probes for a root, and why it is the one in use there or is not. Answers also where none can be used. */
+  static async explainDrivers(options: InfoOptions): Promise<readonly DriverReport[]> {
+    return driverReports(options);
   }
 
   /** Absolute path of the store. */
@@ -291,6 +297,7 @@ export class Engine implements AsyncDisposable {
     const { id, layerId } = await this.#store.createContainer({
       image: image.id,
       name: options.name,
+      sizeBytes: options.sizeBytes,
       durable: options.remove !== true,
     });
     try {

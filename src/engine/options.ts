@@ -1,6 +1,5 @@
 /** The options and results of the Engine's methods that are not the store's own. */
 import type { BuildOptions as BuilderOptions } from "../build/builder.ts";
-import type { ProbeResult } from "../drivers/driver.ts";
 import type { Platform } from "../oci/platform.ts";
 import type { ImportOptions as StoreImportOptions } from "../store/import-root.ts";
 import type { LoadOptions as StoreLoadOptions } from "../store/load.ts";
@@ -15,10 +14,7 @@ export interface EngineOptions extends StoreOptions {
   readonly forSteps?: boolean | undefined;
 }
 
-export interface InfoOptions extends Pick<StoreOptions, "root" | "driver" | "driverOptions"> {
-  /** Also put every driver's questions to the host; takes some hundredths of a second. */
-  readonly probes?: boolean | undefined;
-}
+export type InfoOptions = Pick<StoreOptions, "root" | "driver" | "driverOptions">;
 
 /** What is known of a root, its driver, and the host. */
 export interface EngineInfo {
@@ -30,8 +26,6 @@ export interface EngineInfo {
   /** Further ordered pairs: the options of overlay mounts, the parameters of the kernel module. */
   readonly details: readonly (readonly [string, string])[];
   readonly host: HostFacts;
-  /** Every driver's probes, by its name, when they were asked for. */
-  readonly probes: Readonly<Record<string, readonly ProbeResult[]>> | undefined;
 }
 
 export interface ImportOptions extends Omit<StoreImportOptions, "tags" | "platform"> {
@@ -67,7 +61,7 @@ export interface CreateOptions {
   readonly image: string;
   /** Letters, digits, `_`, `.`, `-`. */
   readonly name?: string | undefined;
-  /** Limit of the writable layer, on drivers with quota. */
+  /** Limit of the writable layer, on drivers with quota; 0: none. */
   readonly sizeBytes?: number | undefined;
 }
 

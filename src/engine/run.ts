@@ -20,6 +20,8 @@ export interface RunOptions {
   readonly hostname?: string | undefined;
   /** Name of the container. */
   readonly name?: string | undefined;
+  /** Limit of the writable layer, on drivers with quota; 0: none. */
+  readonly sizeBytes?: number | undefined;
   /** Remove the container afterwards. */
   readonly remove?: boolean | undefined;
   /** The root file system cannot be written to. */

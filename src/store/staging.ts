@@ -90,7 +90,8 @@ export class Staging {
     const work = this.#newWork(base);
     try {
       if (base?.kind === "work") await base.work.tree;
-      await this.#create(work, options);
+      const sizeBytes = options.sizeBytes ?? this.#store.driver.writableSizeBytes ?? 0;
+      await this.#create(work, sizeBytes === 0 ? {} : { sizeBytes });
     } catch (error) {
       await this.#abandon(work, error);
     }

@@ -48,10 +48,13 @@ test("info prints the driver's lines as docker info does", { skip: unsupported }
     ["  Backing Filesystem", "  Supports d_type", "  Using metacopy", "  Native Overlay Diff", "  userxattr"],
   );
   assert.ok(lines.includes("  Native Overlay Diff: true"));
-  assert.match(lab.ok("info", "--why"), /\nWhy overlay2:\n[\s\S]* d_type: yes\n[\s\S]*\nWhy vfs:\n/);
-  const info = lab.json<{ driver: string; status: [string, string][]; probes?: unknown }>("info", "--why");
+  assert.match(
+    lab.ok("info", "--why"),
+    /\nWhy overlay2:\n chosen: [\s\S]* d_type: yes\n[\s\S]*\nWhy vfs:\n not chosen: /,
+  );
+  const info = lab.json<{ driver: string; status: [string, string][]; drivers?: unknown[] }>("info", "--why");
   assert.equal(info.driver, "overlay2");
-  assert.ok(info.probes);
+  assert.ok(info.drivers?.length);
 });
 
 describe("images and containers", { skip: unsupported }, () => {

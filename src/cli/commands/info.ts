@@ -1,23 +1,31 @@
 import type { Command } from "commander";
+import type { DriverReport } from "../../drivers/open-driver.ts";
 import type { EngineInfo } from "../../engine/options.ts";
 import type { Cli } from "../cli.ts";
 import { versionOfPackage } from "../package-version.ts";
 import { prepareRoot } from "../prepare-root.ts";
+import { storageOptionsHelp } from "../storage-options-help.ts";
 import { stdoutStyle } from "../style.ts";
 
 export function define(command: Command, cli: Cli): void {
   command
     .option("--why", "also every question put to this host, with its answer, the reason and the remedy")
-    .addHelpText("after", "\nExample:\n  lamella info --why")
+    .addHelpText("after", () => `\n${storageOptionsHelp()}\nExample:\n  lamella info --why`)
     .action(async ({ why = false }: { why?: boolean }) => {
       await cli.enterUserNamespace(command);
-      const { engineInfo } = await import("../../engine/info.ts");
+      const { driverReports, engineInfo } = await import("../../engine/info.ts");
       const { root, driver, driverOptions, json } = cli.globals(command);
       prepareRoot(root);
-      const info = await engineInfo({ root, driver, driverOptions, probes: why });
-      if (json) return cli.printJson({ version: versionOfPackage(), ...info });
-      cli.write(render(info));
-      if (info.probes !== undefined) cli.write(renderProbes(info.probes));
+      const options = { root, driver, driverOptions };
+      const drivers = why ? await driverReports(options) : undefined;
+      try {
+        const info = await engineInfo(options);
+        if (json) return cli.printJson({ version: versionOfPackage(), ...info, drivers });
+        cli.write(render(info));
+      } finally {
+        // Also when there is no driver: that is when the reasons are wanted most.
+        if (drivers !== undefined && !json) cli.write(renderReports(drivers));
+      }
     });
 }
 
@@ -40,14 +48,14 @@ function render({ root, driver, status, details, host }: EngineInfo): string {
   return `${lines.join("\n")}\n`;
 }
 
-function renderProbes(probes: NonNullable<EngineInfo["probes"]>): string {
+function renderReports(drivers: readonly DriverReport[]): string {
   const style = stdoutStyle();
   let text = "";
-  for (const [driver, results] of Object.entries(probes)) {
-    text += `\nWhy ${style.bold(driver)}:\n`;
-    for (const { name, ok, reason, remedy, required } of results) {
+  for (const { name, reason, probes } of drivers) {
+    text += `\nWhy ${style.bold(name)}:\n ${reason}\n`;
+    for (const { name: question, ok, reason: seen, remedy, required } of probes) {
       const answer = ok ? style.green("yes") : required ? style.red("no, and it is required") : style.yellow("no");
-      text += ` ${name}: ${answer}\n  ${reason}\n`;
+      text += ` ${question}: ${answer}\n  ${seen}\n`;
       if (!ok && remedy !== undefined) text += `  ${style.cyan("remedy:")} ${remedy}\n`;
     }
   }

@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander";
 import { isLamellaError } from "../../errors/lamella-error.ts";
 import type { Cli } from "../cli.ts";
+import { addStorageOption, sizeOf } from "../container-storage.ts";
 import { ExitRequest } from "../exit-request.ts";
 import { collect } from "../global-options.ts";
 import { stderr, stdout } from "../output.ts";
@@ -20,6 +21,7 @@ interface Options {
   readonly hostname?: string;
   readonly readOnly?: boolean;
   readonly runtime?: "crun" | "runc" | "builtin";
+  readonly storageOpt?: Readonly<Record<string, string>>;
 }
 
 /** As `docker run`: what failed before the command was started. */
@@ -27,7 +29,7 @@ const notStarted = 125;
 const statusOfCode: Readonly<Record<string, number>> = { COMMAND_NOT_EXECUTABLE: 126, COMMAND_NOT_FOUND: 127 };
 
 export function define(command: Command, cli: Cli): void {
-  command
+  addStorageOption(command)
     .argument("<image>")
     .argument("[command...]", "replaces the image's CMD")
     .passThroughOptions()
@@ -61,6 +63,7 @@ export function define(command: Command, cli: Cli): void {
 }
 
 async function run(image: string, words: string[], options: Options, command: Command, cli: Cli): Promise<number> {
+  const sizeBytes = sizeOf(options.storageOpt);
   const engine = await cli.engine(command, { forSteps: true });
   const readerGone = new AbortController();
   let failure: unknown;
@@ -77,6 +80,7 @@ async function run(image: string, words: string[], options: Options, command: Co
       name: options.name,
       remove: options.rm,
       readOnly: options.readOnly,
+      sizeBytes,
       runtime: options.runtime,
       inheritStdio: options.interactive,
       tty: options.tty,
