@@ -192,7 +192,7 @@ test("refuses options it does not know, and those the host cannot give", async (
     });
   await refused({ "overlay2.sise": "10G" }, "invalid_argument", /known are overlay2\.size, overlay2\.redirect_dir/);
   await refused({ "overlay2.size": "big" }, "invalid_argument", /such as 10G/);
-  await refused({ "overlay2.metacopy": "yes" }, "invalid_argument", /on and off/);
+  await refused({ "overlay2.metacopy": "yes" }, "invalid_argument", /on or off/);
   await refused({ "overlay2.metacopy": "on", "overlay2.redirect_dir": "off" }, "invalid_argument", /couples/);
   const limited = await overlay2Factory.open(home, { "overlay2.size": "10G" });
   await assert.rejects(limited.create(newLayerId(), undefined), (error) =>
