@@ -7,15 +7,16 @@
  *   npm test -- src/tar diff             files whose path contains one of the words
  *   npm test -- --jobs 1 --timeout 600   one file at a time, ten minutes for each
  *   npm test -- --list                   the files that would run
+ *   npm test -- --guest                  also those of test/vm/guest, which are for the machine of `npm run test:vm`
  *   LAMELLA_TEST_NO_SKIP=1 npm test      a skipped test is a failure (as in CI)
  *
- * The children inherit this process's `--import`, which is what lets Node read the TypeScript sources. Node's `run()` gives
- * up on a whole file when its time is over; the file's process group is not touched, so a test that starts processes ends
- * them itself.
+ * Compiled in place (`test/run.js`), it runs what has been compiled. The children inherit this process's `--import`, which is
+ * what lets Node read the TypeScript sources. Node's `run()` gives up on a whole file when its time is over; the file's
+ * process group is not touched, so a test that starts processes ends them itself.
  */
 import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { join, relative } from "node:path";
+import { extname, join, relative } from "node:path";
 import { run } from "node:test";
 import { parseArgs } from "node:util";
 
@@ -26,9 +27,12 @@ const { values, positionals } = parseArgs({
     jobs: { type: "string", default: String(Math.min(2, availableParallelism())) },
     timeout: { type: "string", default: "900" },
     list: { type: "boolean", default: false },
+    guest: { type: "boolean", default: false },
   },
 });
 const skipIsFailure = process.env.LAMELLA_TEST_NO_SKIP === "1";
+/** `.test.ts`, or `.test.js` where all has been compiled in place. */
+const ending = `.test${extname(import.meta.filename)}`;
 const timeoutSec = Number(values.timeout);
 const color = process.stdout.isTTY && process.env.NO_COLOR === undefined;
 const paint = (code: number, text: string): string => (color ? `\u001b[${code}m${text}\u001b[0m` : text);
@@ -37,7 +41,9 @@ function testFiles(): string[] {
   const files: string[] = [];
   for (const folder of ["src", "test"]) {
     for (const entry of readdirSync(join(root, folder), { recursive: true, withFileTypes: true })) {
-      if (entry.isFile() && entry.name.endsWith(".test.ts")) files.push(join(entry.parentPath, entry.name));
+      const isGuest = entry.parentPath.startsWith(join(root, "test/vm/guest"));
+      if (!entry.isFile() || !entry.name.endsWith(ending) || (isGuest && !values.guest)) continue;
+      files.push(join(entry.parentPath, entry.name));
     }
   }
   const wanted = positionals.map((word) => word.replace(/^\.\//, ""));
@@ -115,7 +121,7 @@ interface Report {
 
 /** A file's own outcome: node:test reports one when the file has no tests, dies, or takes too long. */
 function isFile(report: Report): boolean {
-  return report.nesting === 0 && (report.name === report.file || report.name.endsWith(".test.ts"));
+  return report.nesting === 0 && (report.name === report.file || report.name.endsWith(ending));
 }
 
 function finish(report: Report, ok: boolean): void {

@@ -1,0 +1,49 @@
+/**
+ * The machines that are booted, one after another, and what each runs.
+ *
+ * To add a test: put `NAME.test.ts` into `test/vm/guest/`. It runs in "plain" unless another boot lists it here. A test of the
+ * rest of the project runs where a boot lists it; a file may be listed by several.
+ */
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { KernelLine } from "./kernel.ts";
+
+export interface Boot {
+  /** What it is for, in the report. */
+  readonly about: string;
+  readonly kernel: KernelLine;
+  /** Options of modules, as modprobe.d has them. */
+  readonly moduleOptions: readonly string[];
+  /** Test files, by their path in the repository. */
+  readonly files: readonly string[];
+  /** What the tests find in their environment. */
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+const guest = "test/vm/guest";
+
+const listed: Readonly<Record<string, Boot>> = {
+  plain: {
+    about: "Debian's kernel as it comes",
+    kernel: "6.1",
+    moduleOptions: [],
+    files: [],
+    environment: {},
+  },
+};
+
+/** Every boot by its name, with the files of `test/vm/guest` that no boot lists in "plain". */
+export function allBoots(): ReadonlyMap<string, Boot> {
+  const taken = new Set(Object.values(listed).flatMap(({ files }) => files));
+  const others = readdirSync(join(import.meta.dirname, "guest"))
+    .filter((name) => name.endsWith(".test.ts"))
+    .map((name) => `${guest}/${name}`)
+    .filter((file) => !taken.has(file))
+    .sort();
+  return new Map(
+    Object.entries(listed).map(([name, boot]) => [
+      name,
+      name === "plain" ? { ...boot, files: [...others, ...boot.files] } : boot,
+    ]),
+  );
+}

@@ -1,0 +1,34 @@
+# The init of the machine, run by initramfs.sh with the disks mounted: sets up what a test may expect of a host, runs the
+# job that job.sh sets, and powers off. The report goes to the first port of the virtio serial device; its last line is
+# `exit STATUS`. What else is said goes to the console.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=linux
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t cgroup2 cgroup /sys/fs/cgroup
+exec </dev/null >/dev/ttyS0 2>&1
+ln -sf /proc/self/fd /dev/fd
+hostname lamella-vm
+ip link set lo up
+mount --make-rshared /
+
+. /run/lamella/job.sh
+printf '%s\n' "${module_options[@]}" >/etc/modprobe.d/lamella.conf
+# What no mount loads by itself.
+modprobe -a loop overlay fuse dm-mod dm-thin-pool dm-snapshot
+
+cd /project
+if [ -n "$shell" ]; then
+  echo "booted: ${command[*]}"
+  setsid -c bash -l </dev/ttyS0 >/dev/ttyS0 2>&1
+else
+  report=$(echo /dev/vport*p1)
+  "${command[@]}" >"$report" 2>&1
+  echo "exit $?" >"$report"
+fi
+# Everything on the disks is thrown away: no need to unmount.
+echo o >/proc/sysrq-trigger
+sleep 60

@@ -1,0 +1,66 @@
+/**
+ * The root file system of the machine: a minimal Debian made by debootstrap, the tools of the tests, and this Node.js.
+ *
+ *     root-KEY/root.ext4   the disk; every machine writes to a copy of its own
+ *     root-KEY/busybox     its statically linked busybox, for the initramfs
+ */
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Mirrors, output } from "./apt.ts";
+import { cached, keyOf } from "./cache.ts";
+import { makeDisk } from "./disk.ts";
+
+const suite = "bookworm";
+
+/** What is in the image beside Debian's essential packages. */
+const packages = [
+  "libstdc++6", // Node.js
+  "busybox-static", // the initramfs, and the smallest image that runs
+  "mount",
+  "util-linux", // losetup, unshare
+  "procps",
+  "kmod",
+  "iproute2",
+  "e2fsprogs",
+  "xfsprogs",
+  "btrfs-progs",
+  "quota",
+  "attr",
+  "acl",
+  "dmsetup",
+  "lvm2",
+  "thin-provisioning-tools",
+  "strace",
+];
+
+/** Room for what the tests write; the disk is sparse. */
+const sizeMiB = 16 * 1024;
+
+/** Neither read by a test nor by a tool in the machine. */
+const dispensable = ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists"];
+
+export interface RootImage {
+  readonly disk: string;
+  readonly busybox: string;
+}
+
+/** The image, from the cache or made anew, which takes a minute or two. */
+export function prepareImage(mirrors: Mirrors): RootImage {
+  const key = keyOf(mirrors.main, readFileSync(process.execPath), readFileSync(import.meta.filename));
+  const directory = cached("root", key, (home) => {
+    const root = join(home, "tree");
+    // The namespaces end with debootstrap and take what it mounts along.
+    const apart = ["--mount", "--pid", "--fork", "--kill-child", "debootstrap"];
+    output("unshare", [...apart, "--variant=minbase", `--include=${packages.join(",")}`, suite, root, mirrors.main]);
+    for (const path of dispensable) rmSync(join(root, path), { recursive: true, force: true });
+    mkdirSync(join(root, "project"));
+    copyFileSync(process.execPath, join(root, "usr/local/bin/node"));
+    writeFileSync(join(root, "etc/hostname"), "lamella-vm\n");
+    writeFileSync(join(root, "etc/fstab"), "");
+    output("chroot", [root, "node", "--version"]);
+    copyFileSync(join(root, "bin/busybox"), join(home, "busybox"));
+    makeDisk(root, join(home, "root.ext4"), sizeMiB);
+    rmSync(root, { recursive: true });
+  });
+  return { disk: join(directory, "root.ext4"), busybox: join(directory, "busybox") };
+}
