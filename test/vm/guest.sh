@@ -1,7 +1,7 @@
 # The init of the machine, run by initramfs.sh with the disks mounted: sets up what a test may expect of a host, runs the
 # job that job.sh sets, and powers off. The report goes to the first port of the virtio serial device; its last line is
 # `exit STATUS`. What else is said goes to the console.
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=linux
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C TERM=linux
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
