@@ -74,9 +74,9 @@ export class LayerApplier implements TarHandler, Disposable {
     const { target } = options;
     this.#spill = new Spill(options.spillDir);
     this.#target =
-      target.whiteouts === "overlay"
-        ? new OverlayTarget(target, this.#spill, options.openLower)
-        : new InPlaceTarget(target.root, this.#spill);
+      target.whiteouts === "remove"
+        ? new InPlaceTarget(target.root, this.#spill)
+        : new OverlayTarget(target, this.#spill, options.openLower);
     this.#metadata = this.#target.metadata;
     this.#encoder = new TarRecordEncoder(options.record);
     this.#reader = new TarReader(this);

@@ -93,7 +93,7 @@ export function runApply(job: ApplyJob, context: JobContext<ReadSoFar>): Applied
   };
   const openLower = (): LayerStack => {
     shared.awaitBase();
-    return LayerStack.open(job.target.lowers, job.target.prefix);
+    return LayerStack.open(job.target.lowers, job.target);
   };
   try {
     using applier = new LayerApplier({ target: job.target, spillDir: job.spillDir, record, openLower });

@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { SyscallError } from "../errors/syscall-error.ts";
 import { type ByteString, textOfBytes } from "../lib/bytes.ts";
+import { isMarkXattr, type LayerMarks } from "../overlayfs/layer-marks.ts";
 import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import { lchmodat } from "../sys/syscalls.ts";
@@ -31,10 +32,12 @@ export interface ObjectMetadata {
 /** The attribute that names created in a directory inherit. */
 export const defaultAclName = "system.posix_acl_default";
 
-/** True for an attribute that would mean something to overlayfs itself. */
+/** True for an attribute that would mean something to overlayfs itself, or to fuse-overlayfs. */
 export function isOverlayXattr(name: ByteString): boolean {
-  return name.startsWith("trusted.overlay.") || name.startsWith("user.overlay.");
+  return isMarkXattr(name, anyMarks);
 }
+
+const anyMarks: LayerMarks = { prefix: "trusted.overlay.", marks: "any" };
 
 /** The umask of the process, or all bits where it cannot be known without changing it for other threads. */
 function umaskOfProcess(): number {

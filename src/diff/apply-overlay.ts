@@ -1,15 +1,15 @@
 /**
- * A target that is the upper directory of an overlay: deletions become whiteouts (character devices 0:0) and opaque
- * directories, what lies below is asked of the merged lower layers. It starts empty.
+ * A target that is the upper directory of an overlay, or a branch of AUFS: deletions become whiteouts and opaque directories
+ * (./apply-marks.ts), what lies below is asked of the merged lower layers. It starts empty.
  *
  * The lower layers are opened when first needed; they may still be being written when the layer begins, so opening waits.
  */
-import { LamellaError } from "../errors/lamella-error.ts";
-import { type ByteString, textOfBytes } from "../lib/bytes.ts";
+import type { ByteString } from "../lib/bytes.ts";
 import type { LayerStack, MergedEntry } from "../overlayfs/layer-stack.ts";
 import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import { OwnedFd } from "../sys/syscalls.ts";
+import { MarkWriter } from "./apply-marks.ts";
 import { isOverlayXattr } from "./apply-metadata.ts";
 import { copyContent, type Spill } from "./apply-spill.ts";
 import { TargetTree } from "./apply-target.ts";
@@ -17,18 +17,15 @@ import { DirNode, type FoundBelow, leaf } from "./apply-tree.ts";
 import { isHostXattr } from "./layer-xattrs.ts";
 import type { ApplyTarget } from "./source.ts";
 
-const EPERM = 1;
-const opaqueValue = Buffer.from("y");
-
 export class OverlayTarget extends TargetTree {
-  readonly #target: ApplyTarget;
+  readonly #marks: MarkWriter;
   readonly #openLower: () => LayerStack;
   #stack: LayerStack | undefined;
 
   /** `openLower`: opens the merged lower layers, waiting until they are complete; the stack belongs to the target. */
   constructor(target: ApplyTarget, spill: Spill, openLower: () => LayerStack) {
     super(target.root, spill);
-    this.#target = target;
+    this.#marks = new MarkWriter(target);
     this.#openLower = openLower;
     const root = this.tree.root;
     if (target.lowers.length === 0) root.below = "none";
@@ -69,16 +66,7 @@ export class OverlayTarget extends TargetTree {
     const found = this.#lookup(directory, name);
     if (found === undefined) return;
     this.enter(directory);
-    const result = raw.mknodat(this.tree.fdOf(directory), name, C.S_IFCHR, 0, 0);
-    if (result === -EPERM) {
-      throw new LamellaError(
-        "permission_denied",
-        "EPERM",
-        `${textOfBytes(this.metadata.subject)}: a whiteout (device 0:0) cannot be made in ${textOfBytes(this.#target.root)}`,
-        { hint: "use a kernel of at least 5.8 and a file system not mounted by another overlay, or the vfs driver" },
-      );
-    }
-    this.metadata.check("mknodat", result);
+    this.#marks.whiteout(this.tree.fdOf(directory), name, this.metadata.subject);
     directory.children.set(name, leaf.whiteout);
     const type = found.stat.mode & C.S_IFMT;
     // Paths may lead through a directory or a link only.
@@ -98,16 +86,14 @@ export class OverlayTarget extends TargetTree {
     this.#settle(directory);
   }
 
+  override clear(directory: DirNode, name: ByteString): void {
+    const isHidden = directory.children.get(name) === leaf.whiteout;
+    super.clear(directory, name);
+    if (isHidden) this.#marks.unhide(this.tree.fdOf(directory), name, this.metadata.subject);
+  }
+
   #markOpaque(directory: DirNode): void {
-    const [dirfd, name] = this.tree.at(directory);
-    const result = raw.lsetxattrat(dirfd, name, `${this.#target.prefix}opaque`, opaqueValue);
-    if (result >= 0) return;
-    throw new LamellaError(
-      result === -EPERM ? "permission_denied" : "failed_precondition",
-      "OPAQUE_XATTR",
-      `${textOfBytes(directory.path)}: the attribute ${this.#target.prefix}opaque cannot be set (errno ${-result})`,
-      { hint: "the layers must lie on a file system with extended attributes; in a user namespace use user.overlay." },
-    );
+    this.#marks.opaque(this.tree.fdOf(directory), directory.path);
   }
 
   /** Nothing below shows through any more: forgets what was seen of it, removes what only hid or repeated it. */

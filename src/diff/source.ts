@@ -3,19 +3,19 @@
  * synchronous loops that read them run in worker threads.
  */
 import type { ByteString } from "../lib/bytes.ts";
+import type { LayerMarks } from "../overlayfs/layer-marks.ts";
 import type { OverlayXattrPrefix } from "../overlayfs/xattr-names.ts";
 import type { ClockStamp } from "./clock-stamp.ts";
 
 export type { OverlayXattrPrefix };
 
 /** The upper directory of an overlay over the directories it was written on. Visits only the upper and moved subtrees. */
-export interface UpperSource {
+export interface UpperSource extends LayerMarks {
   readonly kind: "upper";
   /** Absolute path of the upper directory. */
   readonly upper: ByteString;
   /** Absolute paths of the lower directories, the uppermost first; empty for a base layer. */
   readonly lowers: readonly ByteString[];
-  readonly prefix: OverlayXattrPrefix;
 }
 
 /**
@@ -86,20 +86,20 @@ export interface NoChangeHint {
 export type DiffSource = UpperSource | TreesSource;
 
 /**
- * Where a layer tar is to be applied. `overlay`: `root` is the layer's own directory, deletions become whiteouts, and what
- * lies below is found in `lowers`. `remove`: `root` is a full copy of the parent's tree, deletions are carried out.
+ * Where a layer tar is to be applied. `overlay`: `root` is the layer's own directory, deletions become the marks of overlayfs,
+ * and what lies below is found in `lowers`; `aufs`: the same with AUFS's marks. `remove`: `root` is a full copy of the
+ * parent's tree, deletions are carried out; only directories are changed, of all else nothing that was not made here, so
+ * that the copy may be one of hard links.
  */
-export interface ApplyTarget {
-  readonly whiteouts: "overlay" | "remove";
+export interface ApplyTarget extends LayerMarks {
+  readonly whiteouts: "overlay" | "aufs" | "remove";
   /** Absolute path of the directory that receives the objects. */
   readonly root: ByteString;
   /** Absolute paths, the uppermost first; empty with `remove`. */
   readonly lowers: readonly ByteString[];
-  readonly prefix: OverlayXattrPrefix;
 }
 
 /** Where the content of a layer's files is read from: a stack of directories, the layer itself first. */
-export interface ContentSource {
+export interface ContentSource extends LayerMarks {
   readonly layers: readonly ByteString[];
-  readonly prefix: OverlayXattrPrefix;
 }

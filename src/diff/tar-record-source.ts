@@ -82,7 +82,7 @@ export class RecordContents implements Disposable {
   }
 
   #openMerged(path: ByteString): number {
-    this.#stack ??= LayerStack.open(this.#content.layers, this.#content.prefix);
+    this.#stack ??= LayerStack.open(this.#content.layers, this.#content);
     const entry = this.#stack.lookup(path);
     if (entry === undefined) throw lostContent(path, "is missing");
     if ((entry.stat.mode & C.S_IFMT) !== C.S_IFREG) throw lostContent(path, "is no regular file any more");

@@ -61,9 +61,9 @@ export class UpperDiffer {
   }
 
   *changes(): Generator<Change> {
-    const { upper, lowers, prefix } = this.#source;
-    using merged = LayerStack.open([upper, ...lowers], prefix);
-    using base = lowers.length === 0 ? undefined : LayerStack.open(lowers, prefix);
+    const { upper, lowers } = this.#source;
+    using merged = LayerStack.open([upper, ...lowers], this.#source);
+    using base = lowers.length === 0 ? undefined : LayerStack.open(lowers, this.#source);
     this.#merged = merged;
     this.#base = base;
     yield* this.#walk();
@@ -133,7 +133,7 @@ export class UpperDiffer {
     if (base && this.#attached(merged, base)) {
       // Only the upper can differ; what it does not name is the base's.
       const upper = merged.parts[0];
-      names = upper?.layer === 0 ? this.#merged.listPart(upper).map((e) => e.name) : [];
+      names = upper?.layer === 0 ? this.#merged.namesOf(upper) : [];
       names.sort(compareBytes);
     } else {
       names = this.#merged.list(merged);

@@ -45,7 +45,7 @@ const chunkBytes = 256 * 1024;
 
 /** Opens the merged view of a layer's content. An image without layers has an empty one. */
 export function openTree(source: ContentSource): LayerStack {
-  return LayerStack.open(source.layers, source.prefix);
+  return LayerStack.open(source.layers, source);
 }
 
 /** What lies at `path`, links followed, the last one too. Errors: not_found, invalid_argument (ELOOP). */

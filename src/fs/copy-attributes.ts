@@ -13,8 +13,8 @@ const EPERM = 1;
 const EOPNOTSUPP = 95;
 
 export interface CopyAttributesOptions {
-  /** Attributes whose names begin so are left out. */
-  readonly without?: ByteString;
+  /** Attributes of these names are left out. */
+  readonly without?: (xattr: ByteString) => boolean;
 }
 
 /** From `source` to `target`, both paths of the host and never followed through a final symbolic link. */
@@ -35,10 +35,10 @@ export function copyXattrs(
   source: ByteString,
   targetDirfd: number,
   target: ByteString,
-  without?: ByteString,
+  without?: CopyAttributesOptions["without"],
 ): void {
   for (const name of sys.llistxattrat(sourceDirfd, source)) {
-    if (without !== undefined && name.startsWith(without)) continue;
+    if (without?.(name)) continue;
     const value = sys.lgetxattrat(sourceDirfd, source, name);
     if (value === undefined) continue;
     const r = raw.lsetxattrat(targetDirfd, target, name, value);

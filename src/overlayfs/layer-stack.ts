@@ -12,6 +12,8 @@
  * - A redirect on a regular file counts only together with metacopy; alone it is stale.
  * - Below a metacopy only a regular file can hold the data.
  * - `whiteout` attributes count only in lower layers (index > 0).
+ *
+ * Layers of other union file systems are told by `marks: "any"`; ./layer-marks.ts says what their marks mean.
  */
 import { LamellaError } from "../errors/lamella-error.ts";
 import { type ByteString, compareBytes, textOfBytes } from "../lib/bytes.ts";
@@ -19,7 +21,7 @@ import * as C from "../sys/constants.ts";
 import type { OwnedFd, Stat } from "../sys/syscalls.ts";
 import { DirectoryLayer } from "./directory-layer.ts";
 import type { DirectoryPart, Layer, MergedEntry, Place } from "./layer.ts";
-import { type OverlayXattrPrefix, visibleXattrName } from "./xattr-names.ts";
+import { type LayerMarks, longestMarked, markName, opaqueName, opaqueXattrs, visibleXattr } from "./layer-marks.ts";
 
 export type { DirectoryPart, Layer, MergedEntry, Place } from "./layer.ts";
 
@@ -40,6 +42,15 @@ function join(directory: ByteString, name: ByteString): ByteString {
   return directory === "" ? name : `${directory}/${name}`;
 }
 
+function isMarkName(name: ByteString): boolean {
+  return name.startsWith(markName);
+}
+
+/** The name that a mark hides. Of AUFS's own marks, none that an object can have. */
+function markedBy(name: ByteString): ByteString {
+  return name.slice(markName.length);
+}
+
 /** The state of one lookup on its way down the layers (`struct ovl_lookup_data`). */
 interface Search {
   /** A name relative to the parent's part, or an absolute path from the layers' roots. */
@@ -58,19 +69,22 @@ interface Found {
 
 export class LayerStack implements Disposable {
   readonly #layers: readonly Layer[];
-  readonly #prefix: OverlayXattrPrefix;
+  readonly #marks: LayerMarks;
+  readonly #prefix: ByteString;
   /** The root of the merged view. */
   readonly root: MergedEntry;
 
   /** `layers`: the uppermost first, at least one; owned by the stack from now on. */
-  constructor(layers: readonly Layer[], prefix: OverlayXattrPrefix) {
+  constructor(layers: readonly Layer[], marks: LayerMarks) {
     this.#layers = layers;
-    this.#prefix = prefix;
-    const parts = layers.map((layer, index) => ({
-      layer: index,
-      path: "",
-      xattrWhiteouts: index > 0 && layer.getxattr("", `${prefix}opaque`)?.toString("latin1") === "x",
-    }));
+    this.#marks = marks;
+    this.#prefix = marks.prefix;
+    const parts: DirectoryPart[] = [];
+    for (const [index, layer] of layers.entries()) {
+      const opaque = index > 0 ? layer.getxattr("", `${marks.prefix}opaque`)?.toString("latin1") : undefined;
+      parts.push({ layer: index, path: "", xattrWhiteouts: !this.#any && opaque === "x" });
+      if (this.#any && this.#isOpaque(layer, "")) break;
+    }
     const stat = layers[0]?.stat("");
     if (!stat) throw new LamellaError("invalid_argument", "NO_LAYERS", "a layer stack needs at least one layer");
     const place = { layer: 0, path: "" };
@@ -78,11 +92,11 @@ export class LayerStack implements Disposable {
   }
 
   /** A stack of directories on disk, given by absolute paths, the uppermost first. */
-  static open(paths: readonly ByteString[], prefix: OverlayXattrPrefix): LayerStack {
+  static open(paths: readonly ByteString[], marks: LayerMarks): LayerStack {
     const layers: Layer[] = [];
     try {
       for (const path of paths) layers.push(new DirectoryLayer(path));
-      return new LayerStack(layers, prefix);
+      return new LayerStack(layers, marks);
     } catch (error) {
       for (const layer of layers) layer[Symbol.dispose]();
       throw error;
@@ -154,7 +168,9 @@ export class LayerStack implements Disposable {
     const names: ByteString[] = [];
     for (const part of directory.parts) {
       const layer = this.#layer(part.layer);
-      for (const { name, type } of layer.list(part.path)) {
+      const entries = layer.list(part.path);
+      if (this.#any) for (const { name } of entries) if (isMarkName(name)) hidden.add(name).add(markedBy(name));
+      for (const { name, type } of entries) {
         if (hidden.has(name)) continue;
         hidden.add(name);
         if (!this.#isWhiteoutName(layer, part, name, type)) names.push(name);
@@ -163,9 +179,14 @@ export class LayerStack implements Disposable {
     return names.sort(compareBytes);
   }
 
-  /** The names one layer contributes to a merged directory, whiteouts included, in no order. */
-  listPart(part: Place): readonly { readonly name: ByteString; readonly type: number }[] {
-    return this.#layer(part.layer).list(part.path);
+  /** The names that one layer has in a merged directory, or hides there, in no order. */
+  namesOf(part: Place): ByteString[] {
+    const names = this.#layer(part.layer)
+      .list(part.path)
+      .map((entry) => entry.name);
+    if (!this.#any || !names.some(isMarkName)) return names;
+    const meant = names.map((name) => (isMarkName(name) ? markedBy(name) : name));
+    return [...new Set(meant)].filter((name) => !isMarkName(name) && !/^\.{0,2}$/.test(name));
   }
 
   /** lstat in one layer, with no meaning given to what is found. */
@@ -182,7 +203,7 @@ export class LayerStack implements Disposable {
     const layer = this.#layer(entry.place.layer);
     const list: { name: ByteString; value: Buffer }[] = [];
     for (const stored of layer.listxattr(entry.place.path)) {
-      const name = visibleXattrName(stored, this.#prefix);
+      const name = visibleXattr(stored, this.#marks);
       if (name === undefined) continue;
       const value = layer.getxattr(entry.place.path, stored);
       if (value) list.push({ name, value });
@@ -193,6 +214,10 @@ export class LayerStack implements Disposable {
   /** Opens the content of a regular file, in whichever layer holds it. */
   open(entry: MergedEntry): OwnedFd {
     return this.#layer(entry.data.layer).open(entry.data.path);
+  }
+
+  get #any(): boolean {
+    return this.#marks.marks === "any";
   }
 
   #layer(index: number): Layer {
@@ -250,6 +275,7 @@ export class LayerStack implements Disposable {
     around: { readonly before: ByteString; readonly after: ByteString } = { before: "", after: "" },
   ): Found | undefined {
     const layer = this.#layer(index);
+    if (this.#any) return this.#findByAnyMark(layer, directory, name, search);
     const path = join(directory, name);
     const stat = layer.stat(path);
     if (!stat) return undefined;
@@ -281,6 +307,26 @@ export class LayerStack implements Disposable {
     }
     this.#followRedirect(layer, path, search, around);
     return { path, stat, xattrWhiteouts: index > 0 && opaque === "x" };
+  }
+
+  /** The same where every mark counts. */
+  #findByAnyMark(layer: Layer, directory: ByteString, name: ByteString, search: Search): Found | undefined {
+    const path = join(directory, name);
+    const mark = join(directory, markName + name);
+    const hidden = isMarkName(name) || (name.length <= longestMarked && layer.stat(mark) !== undefined);
+    const stat = hidden ? undefined : layer.stat(path);
+    search.stop = hidden || (stat !== undefined && (!isDirectory(stat) || this.#isOpaque(layer, path)));
+    if (!stat || isWhiteoutDevice(stat) || (search.isDirectory && !isDirectory(stat))) return undefined;
+    search.isDirectory = isDirectory(stat);
+    return { path, stat, xattrWhiteouts: false };
+  }
+
+  /** True when a directory hides all that lies below it, by whatever mark. */
+  #isOpaque(layer: Layer, path: ByteString): boolean {
+    return (
+      opaqueXattrs(this.#marks).some((name) => layer.getxattr(path, name)?.toString("latin1") === "y") ||
+      layer.stat(join(path, opaqueName)) !== undefined
+    );
   }
 
   /** Changes what is searched for further down when the object carries a redirect (`ovl_check_redirect`). */

@@ -63,7 +63,7 @@ function agrees(name: string, layers: readonly HandMade[], expected: Record<stri
       mark(lab.layers[0] ?? "", lab.prefix, layer.marks ?? []);
     }
     lab.mount();
-    using stack = LayerStack.open([lab.upper, ...lab.layers], lab.prefix);
+    using stack = LayerStack.open([lab.upper, ...lab.layers], lab);
     const view = viewOf(stack, stack.root);
     assert.deepEqual(view, viewOfMount(lab.merged));
     for (const [path, content] of Object.entries(expected)) assert.equal(view[path]?.split(" ")[1], content, path);
@@ -155,7 +155,7 @@ test("a metacopy file without data below is data loss, not zeros", (t) => {
   lab.base(":");
   lab.base("truncate -s 5 m");
   mark(lab.layers[0] ?? "", lab.prefix, ["m metacopy="]);
-  using stack = LayerStack.open(lab.layers, lab.prefix);
+  using stack = LayerStack.open(lab.layers, lab);
   assert.throws(
     () => stack.lookup("m"),
     (error) => error instanceof LamellaError && error.kind === "data_loss",
@@ -169,7 +169,7 @@ test("paths longer than the kernel takes at once", (t) => {
   lab.base(
     `i=0; while [ $i -lt 30 ]; do mkdir ${"n".repeat(200)}; cd -P ${"n".repeat(200)}; i=$((i+1)); done; echo deep > leaf`,
   );
-  using stack = LayerStack.open(lab.layers, lab.prefix);
+  using stack = LayerStack.open(lab.layers, lab);
   const leaf = stack.lookup(`${`${"n".repeat(200)}/`.repeat(30)}leaf`);
   assert.ok(leaf);
   using file = stack.open(leaf);
@@ -188,7 +188,7 @@ test("attributes: overlay's own are hidden, escaped ones lose one level, the oth
     "d trusted.overlay.overlay.opaque=y",
     "d user.overlay.opaque=y",
   ]);
-  using stack = LayerStack.open(lab.layers, lab.prefix);
+  using stack = LayerStack.open(lab.layers, lab);
   const entry = stack.lookup("d");
   assert.ok(entry);
   assert.deepEqual(

@@ -161,7 +161,7 @@ export class Layers implements Disposable {
         begin: () => frame,
         finish: (length) => record.frame(frameKind.operations, frame.subarray(0, length)),
       },
-      openLower: () => LayerStack.open(lowers, prefix),
+      openLower: () => LayerStack.open(lowers, { prefix }),
     });
     const marks = new DigestMarks();
     for (let at = 0; at < tar.length; at += chunkBytes) {
@@ -270,7 +270,7 @@ export function describeTree(root: ByteString, isWanted: (path: ByteString) => b
 
 /** The merged view of layers, the uppermost first. */
 export function describeMerged(paths: readonly ByteString[]): Tree {
-  using stack = LayerStack.open(paths, prefix);
+  using stack = LayerStack.open(paths, { prefix });
   const tree: Tree = new Map();
   const visit = (entry: MergedEntry): void => {
     const type = entry.stat.mode & C.S_IFMT;

@@ -35,7 +35,7 @@ export function applyLayerTar(target: ApplyTarget, tar: LayerTar, spillDir: stri
     target,
     spillDir,
     record: { begin: () => frame, finish: () => undefined },
-    openLower: () => LayerStack.open(target.lowers, target.prefix),
+    openLower: () => LayerStack.open(target.lowers, target),
   });
   applier.push(tar.bytes);
   applier.end();

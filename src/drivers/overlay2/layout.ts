@@ -25,6 +25,7 @@ import { AT_FDCWD } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { LayerId } from "../driver.ts";
+import { LayerFolders } from "../layer-folders.ts";
 import { isLayerId } from "../layer-id.ts";
 import { readSmallFile } from "../small-file.ts";
 
@@ -38,31 +39,13 @@ export function newLinkName(): string {
 }
 
 /** The paths of one home, and the relations its small files hold. */
-export class Layout {
-  readonly home: ByteString;
-
-  constructor(home: ByteString) {
-    this.home = home;
-  }
-
-  layer(id: string): ByteString {
-    return `${this.home}/${id}`;
-  }
-
+export class Layout extends LayerFolders {
   diff(id: string): ByteString {
     return `${this.home}/${id}/diff`;
   }
 
   merged(id: string): ByteString {
     return `${this.home}/${id}/merged`;
-  }
-
-  state(name: string): ByteString {
-    return `${this.home}/.lamella/${name}`;
-  }
-
-  exists(id: string): boolean {
-    return isLayerId(id) && sys.statIfExists(AT_FDCWD, this.layer(id)) !== undefined;
   }
 
   isCommitted(id: string): boolean {
