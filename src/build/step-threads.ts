@@ -4,6 +4,7 @@
  * left the host's network cannot always come back.
  */
 import { LamellaError } from "../errors/lamella-error.ts";
+import { findProgram } from "../fs/find-program.ts";
 import type { RunOptions } from "../fs/worker-pool.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import type { CopyJob, CopyReport, DigestJob, DirectoryJob } from "./copy/copy-job.ts";
@@ -14,7 +15,6 @@ import type {
   ContainerSpec,
   RuntimeEngine,
 } from "./runtime/container-spec.ts";
-import { findOnHost } from "./runtime/executable.ts";
 import type { StepEvent, StepResult, StepWork, ThreadSetup } from "./step-jobs.ts";
 import { defaultParallelism, type StepPool, takeStepPool } from "./step-pool.ts";
 
@@ -42,7 +42,7 @@ export function chooseEngine(
   if (wanted === "builtin") return { kind: "builtin" };
   for (const kind of ["crun", "runc"] as const) {
     if (wanted !== undefined && wanted !== kind) continue;
-    const path = findOnHost(kind, searchPath);
+    const path = findProgram(kind, searchPath);
     if (path !== undefined) return { kind, path };
   }
   if (wanted === undefined) return { kind: "builtin" };
@@ -64,7 +64,7 @@ export class StepThreads implements AsyncDisposable {
     this.#setup = {
       scratch: bytesOfText(options.scratch),
       engine: this.engine,
-      tools: { sh: findOnHost("sh", options.searchPath), mount: findOnHost("mount", options.searchPath) },
+      tools: { sh: findProgram("sh", options.searchPath), mount: findProgram("mount", options.searchPath) },
     };
   }
 

@@ -50,7 +50,14 @@ export const storageOptions = {
       gone: "removed in Docker 24, and has no effect: what the kernel can do is tried",
     },
   ],
-  "fuse-overlayfs": [],
+  "fuse-overlay": [
+    {
+      name: "fuse_overlay.mount_program",
+      value: "text",
+      meaning: "absolute path of the program that mounts the layers",
+      standard: "fuse-overlayfs in the system's folders",
+    },
+  ],
   btrfs: [
     {
       name: "btrfs.min_space",

@@ -7,9 +7,13 @@ import { WorkerPool, workerUrl } from "./worker-pool.ts";
 
 export type TreeJob =
   | { readonly kind: "copy"; readonly source: ByteString; readonly target: ByteString }
-  | { readonly kind: "remove"; readonly path: ByteString };
+  | { readonly kind: "remove"; readonly path: ByteString }
+  | { readonly kind: "sync"; readonly path: ByteString };
 
-export type TreeResult = { readonly kind: "copy"; readonly copied: CopiedTree } | { readonly kind: "remove" };
+export type TreeResult =
+  | { readonly kind: "copy"; readonly copied: CopiedTree }
+  | { readonly kind: "remove" }
+  | { readonly kind: "sync" };
 
 let shared: WorkerPool<TreeJob, TreeResult> | undefined;
 function run(job: TreeJob, signal?: AbortSignal): Promise<TreeResult> {
@@ -30,6 +34,11 @@ export async function copyTreeInBackground(
 /** See removeTree. */
 export async function removeTreeInBackground(path: ByteString): Promise<void> {
   await run({ kind: "remove", path });
+}
+
+/** Writes out what the file system at `path` has not written yet. */
+export async function syncInBackground(path: ByteString): Promise<void> {
+  await run({ kind: "sync", path });
 }
 
 const ENOUGH = new Error("more than is measured on the spot");

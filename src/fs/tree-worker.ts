@@ -1,4 +1,6 @@
 /** The worker thread of ./tree-jobs.ts. */
+import { O_DIRECTORY, O_RDONLY } from "../sys/constants.ts";
+import { open, syncfs } from "../sys/syscalls.ts";
 import { copyTree } from "./copy-tree.ts";
 import { removeTree } from "./remove-tree.ts";
 import type { TreeJob, TreeResult } from "./tree-jobs.ts";
@@ -12,6 +14,11 @@ serveJobs<TreeJob, TreeResult>((job, context) => {
     case "remove":
       removeTree(job.path, { checkpoint });
       return { kind: "remove" };
+    case "sync": {
+      using directory = open(job.path, O_RDONLY | O_DIRECTORY);
+      syncfs(directory.fd);
+      return { kind: "sync" };
+    }
     default:
       return job satisfies never;
   }

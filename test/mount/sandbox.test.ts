@@ -9,10 +9,10 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ContainerSpec } from "../../src/build/runtime/container-spec.ts";
-import { findOnHost } from "../../src/build/runtime/executable.ts";
 import { StepThreads } from "../../src/build/step-threads.ts";
 import type { LayerView } from "../../src/drivers/driver.ts";
 import { isLamellaError } from "../../src/errors/lamella-error.ts";
+import { findProgram } from "../../src/fs/find-program.ts";
 import { bytesOfText } from "../../src/lib/bytes.ts";
 import { busyboxMissing, makeBusyboxRoot, temporaryDirectory } from "../support/busybox-root.ts";
 import { inUserNamespace } from "../support/overlay-lab.ts";
@@ -42,7 +42,7 @@ function newView(): Extract<LayerView, { kind: "overlay" }> {
 const mounts = (): string => readFileSync("/proc/self/mountinfo", "utf8");
 
 for (const engine of ["builtin", "crun", "runc"] as const) {
-  const installed = engine === "builtin" || findOnHost(engine, searchPath) !== undefined;
+  const installed = engine === "builtin" || findProgram(engine, searchPath) !== undefined;
   const skip =
     missing ??
     (installed ? undefined : `${engine} is not installed`) ??

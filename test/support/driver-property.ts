@@ -32,6 +32,8 @@ export interface DriverPropertyOptions {
   readonly skip?: string | undefined;
   /** Sequences. Default: 100. */
   readonly runs?: number;
+  /** False: no object has several names, where the mount shows wrong things when one of them is written to. */
+  readonly hardLinks?: boolean;
 }
 
 /** Registers the property test of a driver under `name`. */
@@ -40,7 +42,11 @@ export function testDriverProperty(name: string, factory: DriverFactory, options
     const home = options.makeHome();
     const driver = await factory.open(home, options.driverOptions ?? {});
     try {
-      const property = fc.asyncProperty(operationSequence, (layers) => check(driver, layers));
+      const property = fc.asyncProperty(operationSequence, (layers) =>
+        options.hardLinks === false
+          ? check(driver, layers.map(withoutLinks), plantedTree.replaceAll("ln a", "cp -p a"))
+          : check(driver, layers, plantedTree),
+      );
       await fc.assert(property, { numRuns: options.runs ?? 100, verbose: 1 });
     } finally {
       await driver.rest();
@@ -49,7 +55,11 @@ export function testDriverProperty(name: string, factory: DriverFactory, options
   });
 }
 
-async function check(driver: Driver, layers: readonly (readonly Operation[])[]): Promise<void> {
+function withoutLinks(operations: readonly Operation[]): Operation[] {
+  return operations.filter(({ op }) => op !== "link");
+}
+
+async function check(driver: Driver, layers: readonly (readonly Operation[])[], planted: string): Promise<void> {
   const scratch = mkdtempSync(join(tmpdir(), "lamella-property-"));
   const made: LayerId[] = [];
   const make = async (parent: LayerId | undefined): Promise<LayerId> => {
@@ -62,9 +72,9 @@ async function check(driver: Driver, layers: readonly (readonly Operation[])[]):
     const plain = directory(scratch, "native");
     const naive = directory(scratch, "naive");
     let top = await make(undefined);
-    await change(driver, top, (root) => sh(plantedTree, root));
-    const planted = await nativeTar(driver, top);
-    for (const root of [plain, naive]) applyLayerTar(inPlace(root), planted, join(scratch, "spill"));
+    await change(driver, top, (root) => sh(planted, root));
+    const base = await nativeTar(driver, top);
+    for (const root of [plain, naive]) applyLayerTar(inPlace(root), base, join(scratch, "spill"));
     for (const [index, operations] of layers.entries()) {
       const parent = top;
       top = await make(parent);

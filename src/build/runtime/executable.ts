@@ -1,5 +1,4 @@
-/** Finds the program a command names, on the host or inside a root, so that a missing one is told before anything starts. */
-import { accessSync, constants, statSync } from "node:fs";
+/** Finds the program a command names inside a root, so that a missing one is told before anything starts. */
 import { join } from "node:path";
 import { type ByteString, bytesOfText } from "../../lib/bytes.ts";
 import { S_IFDIR, S_IFMT } from "../../sys/constants.ts";
@@ -7,21 +6,6 @@ import { locate } from "../rooted-path.ts";
 
 /** What Docker gives a container whose image sets no PATH. */
 export const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/** The absolute path of a program of the host in the directories of `searchPath`; undefined when there is none. */
-export function findOnHost(name: string, searchPath: readonly string[]): string | undefined {
-  for (const directory of searchPath) {
-    if (!directory.startsWith("/")) continue;
-    const path = join(directory, name);
-    try {
-      accessSync(path, constants.X_OK);
-      if (statSync(path).isFile()) return path;
-    } catch {
-      // Not here: look on.
-    }
-  }
-  return undefined;
-}
 
 export type ExecutableLookup =
   | { readonly found: true; readonly path: string }

@@ -3,16 +3,10 @@ import { makeDirectory } from "../../fs/durable-file.ts";
 import type { DriverFactory } from "../driver.ts";
 import { unsupported } from "../layer-errors.ts";
 import { rememberedHost, rememberHost, tryHost } from "./host.ts";
+import { linkedFolders } from "./layout.ts";
 import { parseOverlay2Options } from "./options.ts";
 import { Overlay2Driver } from "./overlay2.ts";
 import { probeOverlay2 } from "./probes.ts";
-
-const folders = [
-  ["", 0o710],
-  ["/l", 0o700],
-  ["/.lamella", 0o700],
-  ["/.lamella/mounts", 0o700],
-] as const;
 
 export const overlay2Factory: DriverFactory = {
   name: "overlay2",
@@ -27,7 +21,7 @@ export const overlay2Factory: DriverFactory = {
       throw unsupported("overlay2", home, why, hint);
     }
     const parsed = parseOverlay2Options(options, host.abilities);
-    for (const [name, mode] of folders) makeDirectory(`${home}${name}`, mode);
+    for (const [name, mode] of linkedFolders) makeDirectory(`${home}${name}`, mode);
     if (remembered === undefined) rememberHost(home, host);
     return new Overlay2Driver(home, host, parsed);
   },

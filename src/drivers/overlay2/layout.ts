@@ -33,6 +33,14 @@ const ENOENT = 2;
 const EINVAL = 22;
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
+/** Folders of a home, with their modes. */
+export const linkedFolders = [
+  ["", 0o710],
+  ["/l", 0o700],
+  ["/.lamella", 0o700],
+  ["/.lamella/mounts", 0o700],
+] as const;
+
 /** A new random name for a layer under `l/`. */
 export function newLinkName(): string {
   return [...randomBytes(26)].map((byte) => alphabet[byte % 32]).join("");

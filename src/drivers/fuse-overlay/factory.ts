@@ -1,0 +1,102 @@
+/** Makes fuse-overlay drivers. */
+import { LamellaError } from "../../errors/lamella-error.ts";
+import { makeDirectory } from "../../fs/durable-file.ts";
+import { umount } from "../../fs/mounts.ts";
+import type { ByteString } from "../../lib/bytes.ts";
+import { AT_FDCWD, O_RDWR } from "../../sys/constants.ts";
+import * as raw from "../../sys/raw.ts";
+import * as sys from "../../sys/syscalls.ts";
+import type { DriverFactory, ProbeResult } from "../driver.ts";
+import { unsupported } from "../layer-errors.ts";
+import { readOptions } from "../option-values.ts";
+import { linkedFolders } from "../overlay2/layout.ts";
+import { inUserNamespace, makeTrialLayers, mayMount, reasonOf } from "../overlay2/trial.ts";
+import { withTrialDirectory } from "../trial-directory.ts";
+import { FuseOverlayDriver } from "./fuse-overlay.ts";
+import { chooseMountProgram, runMountProgram } from "./mount-program.ts";
+
+export const fuseOverlayFactory: DriverFactory = {
+  name: "fuse-overlay",
+  layersFolder: "",
+  probe: async (home) => probe(home),
+  open: async (home, given) => {
+    const program = chooseMountProgram(readOptions("fuse-overlay", given).text("fuse_overlay.mount_program"));
+    for (const need of needs) {
+      const why = need.lacking();
+      if (why !== undefined) throw unsupported("fuse-overlay", home, why, need.remedy);
+    }
+    for (const [name, mode] of linkedFolders) makeDirectory(`${home}${name}`, mode);
+    return new FuseOverlayDriver(home, program, { userNamespace: inUserNamespace() });
+  },
+};
+
+interface Need {
+  readonly name: string;
+  readonly remedy: string;
+  readonly found: string;
+  /** What is missing. */
+  readonly lacking: () => string | undefined;
+}
+
+const needs: readonly Need[] = [
+  {
+    name: "privileges",
+    remedy: "run as root, or in a user and mount namespace of your own (`unshare -r -m`)",
+    found: "this process has CAP_SYS_ADMIN",
+    lacking: () => (mayMount() ? undefined : "mounting needs CAP_SYS_ADMIN"),
+  },
+  {
+    name: "fuse",
+    remedy: "load the module `fuse`, and make /dev/fuse (character device 10:229) accessible",
+    found: "/dev/fuse can be opened",
+    lacking: () => {
+      const fd = raw.openat(AT_FDCWD, "/dev/fuse", O_RDWR);
+      if (fd < 0) return `opening /dev/fuse gave errno ${-fd}`;
+      raw.close(fd);
+      return undefined;
+    },
+  },
+];
+
+function probe(home: ByteString): readonly ProbeResult[] {
+  const results: ProbeResult[] = needs.map(({ name, remedy, found, lacking }) => {
+    const reason = lacking();
+    return reason === undefined
+      ? { name, ok: true, reason: found, required: true }
+      : { name, ok: false, reason, remedy, required: true };
+  });
+  const tried = results.every((result) => result.ok) ? tryMount(home) : undefined;
+  if (tried !== undefined) return [...results, ...tried];
+  const reason = `not tried: ${results.find((result) => !result.ok)?.reason}`;
+  return [...results, { name: "fuse_mount", ok: false, reason, remedy: needs[0]?.remedy ?? "", required: true }];
+}
+
+/** Mounts a trial, and removes a directory of its lower layer. */
+function tryMount(home: ByteString): ProbeResult[] {
+  const remedy = "install the package fuse-overlayfs";
+  try {
+    const program = chooseMountProgram(undefined);
+    return withTrialDirectory(home, (directory) => {
+      const { lower, upper, target } = makeTrialLayers(directory, "0");
+      const layers = { lowers: ["0/lower"], upper: "0/upper", work: "0/work", volatile: true };
+      runMountProgram(program, directory, layers, target);
+      try {
+        sys.unlinkat(AT_FDCWD, `${target}/dir/file`);
+        sys.unlinkat(AT_FDCWD, `${target}/dir`, 0x200);
+      } finally {
+        umount(target);
+      }
+      const device = sys.statIfExists(AT_FDCWD, `${upper}/dir`);
+      const file = sys.statIfExists(AT_FDCWD, `${upper}/.wh.dir`);
+      const how = device !== undefined ? "a device 0:0" : file !== undefined ? "a file named .wh." : undefined;
+      if (how === undefined || sys.statIfExists(AT_FDCWD, `${lower}/dir/file`) === undefined)
+        throw new LamellaError("failed_precondition", "FUSE_MOUNT", `${program} leaves no mark of a removed directory`);
+      return [
+        { name: "fuse_mount", ok: true, reason: `${program} mounts layers`, required: true },
+        { name: "whiteouts", ok: true, reason: `removing a lower directory leaves ${how}`, required: true },
+      ];
+    });
+  } catch (error) {
+    return [{ name: "fuse_mount", ok: false, reason: reasonOf(error), remedy, required: true }];
+  }
+}
