@@ -15,7 +15,7 @@ import { isLayerId } from "./layer-id.ts";
 import type { DriverName } from "./storage-options.ts";
 
 /** The drivers that a root without layers may get unasked, the first that works here. */
-const unasked: readonly DriverName[] = ["overlay2", "btrfs", "zfs", "fuse-overlayfs"];
+const unasked: readonly DriverName[] = ["overlay2", "btrfs", "zfs", "fuse-overlay"];
 
 /** Why a driver is for those alone who ask for it by name. */
 const byNameOnly: Partial<Readonly<Record<DriverName, string>>> = {

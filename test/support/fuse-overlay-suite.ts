@@ -25,7 +25,7 @@ export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions)
     skip,
     depth,
     privileged: !inUserNamespace(),
-    layerDirectory: (home, id) => `${home}/${id}`,
+    usage: (home, id) => `${home}/${id}`,
     renamesLowerDirectories: false,
     metadataCopies: false,
   });

@@ -27,7 +27,15 @@ const listed: Readonly<Record<string, Boot>> = {
     about: "Debian's kernel as it comes",
     kernel: "6.1",
     moduleOptions: [],
-    files: ["test/mount/overlay-mount.test.ts", "test/mount/upper-differ.test.ts", "test/mount/trees-differ.test.ts", "test/mount/layer-record.test.ts", "test/mount/layer-stack.test.ts", "test/mount/drivers-overlay2.test.ts", "test/mount/drivers.test.ts"],
+    files: [
+      "test/mount/overlay-mount.test.ts",
+      "test/mount/upper-differ.test.ts",
+      "test/mount/trees-differ.test.ts",
+      "test/mount/layer-record.test.ts",
+      "test/mount/layer-stack.test.ts",
+      "test/mount/drivers-overlay2.test.ts",
+      "test/mount/drivers.test.ts",
+    ],
     environment: {},
   },
 };
