@@ -6,9 +6,13 @@
  * CLOCK_BOOTTIME goes forward and nobody can set it, so the distance between the two clocks changes when somebody sets
  * CLOCK_REALTIME, and only then (adjtime slews both).
  *
- * What is not trusted: a stamp of another boot. A host without a battery-backed clock starts with a wrong time, runs
- * containers, and learns the time from the network later; no trace of that is left for us to read. What cannot be noticed:
- * a clock that was set back and forward again within one boot.
+ * Writing through a map gives a new change time when a page is first written to, and not again until it was written back.
+ * That is enough here: the objects compared with a stamp were new at its moment, so nobody had a map of them. (tmpfs may
+ * give none at all; it is not asked: ./find-changes.ts.)
+ *
+ * A stamp of another boot is not trusted. A crash may keep what was written into a file and lose its new change time. And a
+ * host without a battery-backed clock starts with a wrong time, runs containers, and learns the time from the network later;
+ * it leaves no trace of that. What cannot be noticed: a clock set back and forward again within one boot.
  *
  * How close to the moment a change time may be and still count as before it:
  * - File systems cut times down to the steps they keep: seconds (ext3, ext4 with small inodes, some FUSE), else less.

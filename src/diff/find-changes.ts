@@ -3,6 +3,7 @@
  * trees are compared whole, as they are without one.
  */
 import { readlinkSync } from "node:fs";
+import { fileSystemName } from "../fs/file-system-name.ts";
 import { readMountInfo } from "../fs/mountinfo.ts";
 import { BOTH, type Marker, WorkShare } from "../fs/walk-share.ts";
 import * as C from "../sys/constants.ts";
@@ -20,6 +21,13 @@ import { type KnownOf, knownFrom } from "./trees-known-of.ts";
 import { type CompareOptions, compareTrees } from "./trees-threads.ts";
 
 const OVERLAYFS_SUPER_MAGIC = 0x794c7630;
+
+/**
+ * File systems of which every write, those through maps too, gives the file a new change time of this host's clock. tmpfs
+ * is none: pages of a map that were read first are written to unnoticed. Neither are those whose server has the clock. Who
+ * gives a hint about a clone knows what it is a clone of.
+ */
+const notesChanges: ReadonlySet<string> = new Set(["extfs", "xfs", "btrfs", "zfs", "f2fs", "bcachefs"]);
 
 /** The roots of two trees, open. */
 export interface Roots {
@@ -68,6 +76,8 @@ function knownBy(hint: Exclude<FoundHint, CandidatesHint>, roots: Roots): KnownO
       );
     }
     case "manifest": {
+      const fileSystem = fileSystemName(fileSystemOf(roots.treeFd));
+      if (!notesChanges.has(fileSystem)) return `${fileSystem} does not note every change in the change time`;
       const manifest = loadManifest(hint.path);
       if (manifest === undefined) return "the manifest is missing or broken";
       const { clock, memory } = manifest;
@@ -94,9 +104,14 @@ function atCandidates(roots: Roots, hint: CandidatesHint, options: CompareOption
 
 /** When both trees are overlay mounts: when the layer's upper directory was made, which its root is. */
 function upperBirth({ treeFd, parentFd }: Roots): Birth | undefined {
-  const overlays = [treeFd, parentFd].every((fd) => statfs(`/proc/self/fd/${fd}`).type === OVERLAYFS_SUPER_MAGIC);
+  const overlays = [treeFd, parentFd].every((fd) => fileSystemOf(fd) === OVERLAYFS_SUPER_MAGIC);
   const birth = overlays ? raw.statxBirthTime(treeFd, "", C.AT_EMPTY_PATH) : undefined;
   return typeof birth === "number" ? undefined : birth;
+}
+
+/** The magic number of the file system. */
+function fileSystemOf(fd: number): number {
+  return statfs(`/proc/self/fd/${fd}`).type;
 }
 
 /** True when something is mounted below the directory, as the calling thread sees it. */

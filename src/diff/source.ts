@@ -57,7 +57,7 @@ export interface CloneHint {
 /**
  * The layer's tree began as a faithful copy of the parent's, hard links included, of which `writeManifest` took a manifest
  * before anything else was written to it. Walks the layer's tree alone; the parent's is opened only where an object is not
- * the one that the manifest has.
+ * the one that the manifest has. Passed over on file systems that do not note every change in the change time, as tmpfs.
  */
 export interface ManifestHint {
   readonly kind: "manifest";

@@ -168,6 +168,30 @@ describe("a hint that does not hold", () => {
   });
 });
 
+describe("a file system that does not note what is written through maps", () => {
+  it("manifest: the hint is passed over", (t) => {
+    if (!mounts(t)) return;
+    const volume = fresh();
+    fs.mkdirSync(volume);
+    sys.mount("test", volume, "tmpfs", 0, "");
+    try {
+      const [parent, tree, path] = [`${volume}/parent`, `${volume}/tree`, `${volume}/manifest`];
+      fs.mkdirSync(parent);
+      fs.writeFileSync(join(parent, "f"), "content");
+      copyTree(parent, tree);
+      settle();
+      writeManifest(tree, path);
+      const write = "import mmap,os; m=mmap.mmap(os.open('f',os.O_RDWR),7); m[0]; m[0:1]=b'K'";
+      execFileSync("python3", ["-c", write], { cwd: tree });
+      const { stream, doubt } = diff(parent, tree, { kind: "manifest", path });
+      assert.deepEqual(stream, ["M f"]);
+      assert.match(doubt ?? "", /tmpfs/);
+    } finally {
+      sys.umount2(volume, C.MNT_DETACH);
+    }
+  });
+});
+
 describe("a file system that keeps whole seconds", () => {
   it("clone: finds what changed within the second of the clone", (t) => {
     if (!mounts(t)) return;
