@@ -34,7 +34,8 @@ const numbers = {
   open_tree: [428, 428], move_mount: [429, 429], fsopen: [430, 430], fsconfig: [431, 431], fsmount: [432, 432],
   setresuid: [117, 147], setresgid: [119, 149], socket: [41, 198], close_range: [436, 436],
   openat2: [437, 437], mount_setattr: [442, 442], fchmodat2: [452, 452], setxattrat: [463, 463], getxattrat: [464, 464],
-  listxattrat: [465, 465], removexattrat: [466, 466], clock_gettime: [228, 113],
+  listxattrat: [465, 465], removexattrat: [466, 466], clock_gettime: [228, 113], quotactl: [179, 60],
+  quotactl_fd: [443, 443],
 } as const;
 
 const column = arch() === "x64" ? 0 : 1;
@@ -58,6 +59,7 @@ const callLLLL = shape("llll");
 const callLLLLL = shape("lllll");
 const callLLLLLL = shape("llllll");
 const callLLP = shape("llp");
+const callLLLP = shape("lllp");
 const callLLPPL = shape("llppl");
 const callLP = shape("lp");
 const callLPL = shape("lpl");
@@ -506,6 +508,19 @@ export function lremovexattrat(dirfd: number, path: ByteString, name: ByteString
 export function fremovexattr(fd: number, name: ByteString): number {
   const bad = put(keyBuffer, name);
   return bad || out(callLP(nr.fremovexattr, fd, keyBuffer));
+}
+
+// ---- quotas ----------------------------------------------------------------------------------------------------------
+
+/** quotactl(2) on the file system of an open file (Linux 5.14). `argument`: what the command reads or writes. */
+export function quotactl_fd(fd: number, command: number, id: number, argument: Uint8Array): number {
+  return out(callLLLP(nr.quotactl_fd, fd, command, id, argument));
+}
+
+/** quotactl(2) on the file system of a block device. */
+export function quotactl(command: number, device: ByteString, id: number, argument: Uint8Array): number {
+  const bad = put(pathA, device);
+  return bad || out(callLPLP(nr.quotactl, command, pathA, id, argument));
 }
 
 // ---- mounts and namespaces -------------------------------------------------------------------------------------------

@@ -60,16 +60,11 @@ export class FuseOverlayDriver extends LinkedLayersDriver {
     return super.contentSource(id);
   }
 
-  protected override refuseSize(sizeBytes: number | undefined): void {
-    if (sizeBytes === undefined) return;
-    throw new LamellaError(
-      "failed_precondition",
-      "QUOTA_UNSUPPORTED",
-      "--storage-opt is not supported for fuse-overlay",
-      {
-        hint: "leave out the size; limit the file system that holds the root instead",
-      },
-    );
+  protected override limit(): void {
+    const message = "--storage-opt is not supported for fuse-overlay";
+    throw new LamellaError("failed_precondition", "QUOTA_UNSUPPORTED", message, {
+      hint: "leave out the size; limit the file system that holds the root instead",
+    });
   }
 
   protected override async layersOf(id: LayerId, options: ViewOptions): Promise<LayerView> {

@@ -7,6 +7,7 @@ import { linkedFolders } from "./layout.ts";
 import { parseOverlay2Options } from "./options.ts";
 import { Overlay2Driver } from "./overlay2.ts";
 import { probeOverlay2 } from "./probes.ts";
+import { Overlay2Quota } from "./quota.ts";
 
 export const overlay2Factory: DriverFactory = {
   name: "overlay2",
@@ -23,6 +24,9 @@ export const overlay2Factory: DriverFactory = {
     const parsed = parseOverlay2Options(options, host.abilities);
     for (const [name, mode] of linkedFolders) makeDirectory(`${home}${name}`, mode);
     if (remembered === undefined) rememberHost(home, host);
-    return new Overlay2Driver(home, host, parsed);
+    const quota = new Overlay2Quota(home);
+    const refusal = parsed.sizeBytes === undefined ? undefined : quota.optionError(host.backingFileSystem);
+    if (refusal !== undefined) throw refusal;
+    return new Overlay2Driver({ home, host, options: parsed, quota });
   },
 };

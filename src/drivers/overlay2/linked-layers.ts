@@ -42,8 +42,13 @@ export abstract class LinkedLayersDriver extends StackDriver {
   /** How its layers mark what they hide. */
   protected abstract readonly marks: LayerMarks;
 
-  /** Refuses a size limit, where there is one. */
-  protected abstract refuseSize(sizeBytes: number | undefined): void;
+  /** Limits what is written to a layer whose folder is being made, with `diff` and perhaps `work` in it. Errors: failed_precondition. */
+  protected abstract limit(folder: ByteString, sizeBytes: number): void;
+
+  /** Gives up what `limit` took; called before a folder is deleted, which may be incomplete. */
+  protected unlimit(_folder: ByteString): void {
+    // Most have no limits.
+  }
 
   /** Content of a new layer's file `options`; undefined for none. */
   protected optionsOfNew(_parent: LayerId | undefined): ByteString | undefined {
@@ -59,7 +64,6 @@ export abstract class LinkedLayersDriver extends StackDriver {
 
   async create(id: LayerId, parent: LayerId | undefined, options: { sizeBytes?: number } = {}): Promise<void> {
     const { layout } = this;
-    this.refuseSize(options.sizeBytes);
     if (parent !== undefined) this.refuseWritableMount(parent);
     const lowers = parent === undefined ? [] : [`l/${layout.link(parent)}`, ...layout.lowerNames(parent)];
     const { maxDepth } = this.capabilities;
@@ -86,11 +90,13 @@ export abstract class LinkedLayersDriver extends StackDriver {
         sys.mkdirat(AT_FDCWD, `${building}/work`, 0o700);
         copyAttributes(layout.diff(parent), `${building}/diff`, { without: (name) => isMarkXattr(name, this.marks) });
       }
+      if (options.sizeBytes !== undefined) this.limit(building, options.sizeBytes);
       sys.symlinkat(`../${id}/diff`, AT_FDCWD, `${this.home}/l/${link}`);
       if (parent !== undefined) this.#commit(parent);
       sys.renameat2(AT_FDCWD, building, AT_FDCWD, layout.layer(id), RENAME_NOREPLACE);
     } catch (error) {
       raw.unlinkat(AT_FDCWD, `${this.home}/l/${link}`);
+      this.unlimit(building);
       removeTree(building);
       throw hasCode(error, "EEXIST") ? layerExists(id) : error;
     }
@@ -176,7 +182,7 @@ export abstract class LinkedLayersDriver extends StackDriver {
     return async () => {
       if (link !== undefined && layout.idOfName(`l/${link}`) === id)
         sys.unlinkIfExists(AT_FDCWD, `${this.home}/l/${link}`);
-      await deleteTree(aside);
+      await this.#delete(aside);
     };
   }
 
@@ -194,8 +200,13 @@ export abstract class LinkedLayersDriver extends StackDriver {
         count++;
       }
     }
-    for (const aside of asides) await deleteTree(aside);
+    for (const aside of asides) await this.#delete(aside);
     return count + asides.length;
+  }
+
+  async #delete(folder: ByteString): Promise<void> {
+    this.unlimit(folder);
+    await deleteTree(folder);
   }
 
   #lowerDirectories(id: LayerId): ByteString[] {

@@ -19,7 +19,7 @@ import {
   type OverlayAbilities,
   parseNeeds,
 } from "./options.ts";
-import { refuseQuota } from "./quota.ts";
+import type { Overlay2Quota } from "./quota.ts";
 
 export interface Overlay2Host {
   readonly abilities: OverlayAbilities;
@@ -27,16 +27,29 @@ export interface Overlay2Host {
   readonly supportsDType: boolean;
 }
 
+/** What a driver is made of. */
+export interface Overlay2Parts {
+  readonly home: ByteString;
+  readonly host: Overlay2Host;
+  readonly options: Overlay2Options;
+  readonly quota: Overlay2Quota;
+}
+
 export class Overlay2Driver extends LinkedLayersDriver {
   readonly name = "overlay2";
-  readonly capabilities: DriverCapabilities = { nativeDiff: true, stacks: true, maxDepth: MAX_LOWERS, quota: false };
+  readonly capabilities: DriverCapabilities;
+  readonly writableSizeBytes: number | undefined;
   protected readonly marks: LayerMarks;
   readonly #host: Overlay2Host;
   readonly #options: Overlay2Options;
+  readonly #quota: Overlay2Quota;
 
   /** The home exists with its folders; see ./factory.ts. */
-  constructor(home: ByteString, host: Overlay2Host, options: Overlay2Options) {
+  constructor({ home, host, options, quota }: Overlay2Parts) {
     super(home);
+    this.capabilities = { nativeDiff: true, stacks: true, maxDepth: MAX_LOWERS, quota: quota.reason === undefined };
+    this.writableSizeBytes = options.sizeBytes;
+    this.#quota = quota;
     this.marks = { prefix: host.abilities.userxattr ? "user.overlay." : "trusted.overlay." };
     this.#host = host;
     this.#options = options;
@@ -73,8 +86,12 @@ export class Overlay2Driver extends LinkedLayersDriver {
     return { kind: "overlay", lowers, upper: diff, work, options: volatile ? { ...mount, volatile } : mount };
   }
 
-  protected override refuseSize(sizeBytes = this.#options.sizeBytes): void {
-    if (sizeBytes !== undefined) refuseQuota(this.home, this.#host.backingFileSystem);
+  protected override limit(folder: ByteString, sizeBytes: number): void {
+    this.#quota.limit(folder, sizeBytes);
+  }
+
+  protected override unlimit(folder: ByteString): void {
+    this.#quota.release(folder);
   }
 
   protected override optionsOfNew(parent: LayerId | undefined): ByteString {

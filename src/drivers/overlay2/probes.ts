@@ -4,6 +4,7 @@
  */
 import { fileSystemName } from "../../fs/file-system-name.ts";
 import { kernelAtLeast } from "../../fs/overlay-mount.ts";
+import { whyNoProjectQuota } from "../../fs/project-quota.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import { AT_FDCWD, O_CREAT, O_WRONLY, RENAME_WHITEOUT, S_IFCHR, S_IFMT } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
@@ -200,6 +201,16 @@ function questions(home: ByteString, userNamespace: boolean, plain: readonly str
           sys.mkdirat(rootFd, "made", 0o755);
           return yes(`an overlay mounts with userxattr${userNamespace ? "" : " (not needed here)"}`);
         }),
+    },
+    {
+      name: "project_quota",
+      required: false,
+      remedy:
+        "put the root on xfs mounted with `pquota`, or ext4 with `prjquota`; without it layers have no size limit",
+      ask: ({ upper }) => {
+        const reason = whyNoProjectQuota(upper);
+        return reason === undefined ? yes("layers can have a size limit (project quotas)") : no(reason);
+      },
     },
     {
       name: "layer_by_layer",

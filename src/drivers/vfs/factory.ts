@@ -1,5 +1,6 @@
 /** Makes vfs drivers. */
 import { makeDirectory } from "../../fs/durable-file.ts";
+import { ProjectQuota, whyNoProjectQuota } from "../../fs/project-quota.ts";
 import { textOfBytes } from "../../lib/bytes.ts";
 import { O_CREAT, O_RDWR } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
@@ -8,21 +9,30 @@ import type { DriverFactory, ProbeResult } from "../driver.ts";
 import { optionError, readOptions } from "../option-values.ts";
 import { treeFolders } from "../tree-driver.ts";
 import { withTrialDirectory } from "../trial-directory.ts";
-import { noSizeLimit, VfsDriver } from "./vfs.ts";
+import { noQuota, VfsDriver, type VfsOptions } from "./vfs.ts";
 
 export const vfsFactory: DriverFactory = {
   name: "vfs",
   layersFolder: "dir",
-  probe: async (home) => withTrialDirectory(home, (directory) => [writable(directory), reflink(directory)]),
+  probe: async (home) =>
+    withTrialDirectory(home, (directory) => [writable(directory), reflink(directory), projectQuota(directory)]),
   open: async (home, options) => {
-    const values = readOptions("vfs", options);
-    if (values.sizeBytes("size") !== undefined) throw noSizeLimit();
-    if (values.text("vfs.xattrs") !== undefined)
-      throw optionError("vfs.xattrs: attributes that cannot be kept are always an error here", "leave it out");
+    const parsed = parseVfsOptions(options);
     for (const [name, mode] of [...treeFolders, ["/dir", 0o700] as const]) makeDirectory(`${home}${name}`, mode);
-    return new VfsDriver(home);
+    const quota = ProjectQuota.open(home, `${home}/.lamella/quota-lock`);
+    if (parsed.sizeBytes !== undefined && typeof quota === "string") throw noQuota(quota);
+    return new VfsDriver(home, parsed, quota);
   },
 };
+
+/** Errors: invalid_argument. */
+function parseVfsOptions(given: Readonly<Record<string, string>>): VfsOptions {
+  const options = readOptions("vfs", given);
+  const xattrs = options.text("vfs.xattrs");
+  if (xattrs !== undefined && xattrs !== "i_want_broken_containers")
+    throw optionError("do not set the vfs.xattrs option unless you are willing to accept the consequences");
+  return { sizeBytes: options.sizeBytes("size"), bestEffortXattrs: xattrs !== undefined };
+}
 
 function writable(directory: string): ProbeResult {
   return { name: "directory", ok: true, reason: `${textOfBytes(directory)} could be made`, required: true };
@@ -37,4 +47,14 @@ function reflink(directory: string): ProbeResult {
   const reason = `FICLONE gave errno ${-r}: each layer copies the data of its parent`;
   const remedy = "put the root on xfs (reflink=1) or btrfs, or use overlay2";
   return { name: "reflink", ok: false, reason, remedy, required: false };
+}
+
+function projectQuota(directory: string): ProbeResult {
+  const name = "project_quota";
+  const reason = whyNoProjectQuota(directory);
+  if (reason === undefined)
+    return { name, ok: true, reason: "layers can have a size limit (project quotas)", required: false };
+  const remedy =
+    "put the root on xfs mounted with `pquota`, or ext4 with `prjquota`; without it layers have no size limit";
+  return { name, ok: false, reason, remedy, required: false };
 }

@@ -11,9 +11,10 @@
  */
 import { randomBytes } from "node:crypto";
 import { LamellaError } from "../../errors/lamella-error.ts";
+import { inheritsProject, type ProjectQuota } from "../../fs/project-quota.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
 import { copyTreeInBackground, removeTreeInBackground, treeUsage } from "../../fs/tree-jobs.ts";
-import type { ByteString } from "../../lib/bytes.ts";
+import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import { AT_FDCWD, O_DIRECTORY, O_RDONLY, RENAME_NOREPLACE } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { DriverCapabilities, LayerId, LayerUsage } from "../driver.ts";
@@ -22,14 +23,29 @@ import { type NewTree, TreeDriver } from "../tree-driver.ts";
 /** What a removal deletes at once before it hands the rest to a worker thread. */
 const INLINE_ENTRIES = 500;
 
+export interface VfsOptions {
+  /** Limit of layers made to be written to. */
+  readonly sizeBytes: number | undefined;
+  /** Docker's word for it: attributes that the file system does not keep are left out, which they always are here. */
+  readonly bestEffortXattrs: boolean;
+}
+
 export class VfsDriver extends TreeDriver {
   readonly name = "vfs";
-  readonly capabilities: DriverCapabilities = {
-    nativeDiff: false,
-    stacks: false,
-    maxDepth: Number.POSITIVE_INFINITY,
-    quota: false,
-  };
+  readonly capabilities: DriverCapabilities;
+  readonly writableSizeBytes: number | undefined;
+  readonly #quota: ProjectQuota | string;
+  readonly #bestEffortXattrs: boolean;
+
+  /** `quota`: the home's, or why it has none. */
+  constructor(home: ByteString, options: VfsOptions, quota: ProjectQuota | string) {
+    super(home);
+    const maxDepth = Number.POSITIVE_INFINITY;
+    this.capabilities = { nativeDiff: false, stacks: false, maxDepth, quota: typeof quota !== "string" };
+    this.writableSizeBytes = options.sizeBytes;
+    this.#quota = quota;
+    this.#bestEffortXattrs = options.bestEffortXattrs;
+  }
 
   protected treeOf(id: LayerId): ByteString {
     return `${this.home}/dir/${id}`;
@@ -45,12 +61,11 @@ export class VfsDriver extends TreeDriver {
   }
 
   protected async makeTree(tree: NewTree): Promise<ReadonlyMap<string, ByteString>> {
-    if (tree.sizeBytes !== undefined) throw noSizeLimit();
     const building = this.#building(tree);
-    if (tree.parent === undefined) {
-      sys.mkdirat(AT_FDCWD, building, 0o755);
-      sys.lchmodat(AT_FDCWD, building, 0o755);
-    } else await copyTreeInBackground(this.treeOf(tree.parent), building);
+    sys.mkdirat(AT_FDCWD, building, 0o755);
+    sys.lchmodat(AT_FDCWD, building, 0o755);
+    if (tree.sizeBytes !== undefined) this.#limit(building, tree.sizeBytes);
+    if (tree.parent !== undefined) await copyTreeInBackground(this.treeOf(tree.parent), building);
     return new Map();
   }
 
@@ -59,7 +74,9 @@ export class VfsDriver extends TreeDriver {
   }
 
   protected async abandonTree(tree: NewTree): Promise<void> {
-    removeTree(this.#building(tree));
+    const building = this.#building(tree);
+    if (tree.sizeBytes !== undefined) this.#release(building);
+    removeTree(building);
   }
 
   protected setTreeAside(id: LayerId): () => Promise<void> {
@@ -85,7 +102,7 @@ export class VfsDriver extends TreeDriver {
   }
 
   status(): readonly (readonly [string, string])[] {
-    return [];
+    return this.#bestEffortXattrs ? [["Extended file attributes", "best-effort"]] : [];
   }
 
   #building(tree: NewTree): ByteString {
@@ -96,13 +113,29 @@ export class VfsDriver extends TreeDriver {
     return `${this.home}/dir/.${id}-${what}-${hex}`;
   }
 
+  /** What the copy of the parent takes counts too, as it does in Docker. */
+  #limit(building: ByteString, sizeBytes: number): void {
+    if (typeof this.#quota === "string") throw noQuota(this.#quota);
+    const folder = `${this.home}/dir`;
+    // The kernel would not let the layer have its name: a directory with one project, renamed into one with another.
+    if (inheritsProject(folder)) throw noQuota(`${textOfBytes(folder)} hands its project on to all that is made in it`);
+    this.#quota.limit([building], sizeBytes);
+  }
+
+  #release(path: ByteString): void {
+    if (typeof this.#quota !== "string") this.#quota.release(path);
+  }
+
   async #delete(path: ByteString): Promise<void> {
+    this.#release(path);
     if (!removeTree(path, { maxEntries: INLINE_ENTRIES })) await removeTreeInBackground(path);
   }
 }
 
-export function noSizeLimit(): LamellaError {
-  return new LamellaError("failed_precondition", "QUOTA_UNSUPPORTED", "vfs: layers have no size limit", {
-    hint: "leave out the size; limit the file system that holds the root instead",
+/** In Docker's words. */
+export function noQuota(reason: string): LamellaError {
+  const message = "Filesystem does not support, or has not enabled quotas";
+  return new LamellaError("failed_precondition", "QUOTA_UNSUPPORTED", message, {
+    hint: `${reason}; leave out the size, or put the root on xfs with \`pquota\` or ext4 with \`prjquota\``,
   });
 }
