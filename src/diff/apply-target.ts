@@ -6,17 +6,22 @@
  * The rule both keep: within one layer, deletions only ever concern what lies below. What the layer itself has written
  * stays, wherever in the archive the deletion stands.
  */
+import { randomBytes } from "node:crypto";
 import { LamellaError } from "../errors/lamella-error.ts";
+import { FileCopier } from "../fs/copy-file.ts";
+import { copyObject } from "../fs/copy-tree.ts";
 import { removeTree } from "../fs/remove-tree.ts";
 import { type ByteString, textOfBytes } from "../lib/bytes.ts";
 import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
+import { renameat2, statx } from "../sys/syscalls.ts";
 import { defaultAclName, MetadataWriter, type ObjectMetadata } from "./apply-metadata.ts";
 import type { Spill } from "./apply-spill.ts";
 import { ApplyTree, type BelowView, DirNode, type FoundBelow, leaf, type Resolved } from "./apply-tree.ts";
 
 const EEXIST = 17;
 const EISDIR = 21;
+const EMLINK = 31;
 const EPERM = 1;
 const ENOENT = 2;
 
@@ -219,11 +224,25 @@ export abstract class TargetTree implements BelowView, Disposable {
       this.borrow(from, last);
     }
     if (from === parent && last === name) return;
-    this.place(parent, name, "linkat", () => {
+    const place = (): number => {
       const [fromFd, toFd] = this.tree.fdsOf(from, parent);
       return raw.linkat(fromFd, last, toFd, name);
+    };
+    this.place(parent, name, "linkat", () => {
+      const result = place();
+      if (result !== -EMLINK) return result;
+      this.#renew(this.tree.fdOf(from), last);
+      return place();
     });
     parent.children.set(name, leaf.plain);
+  }
+
+  /** Puts a copy in the place of an object that takes no more names: other trees may have as many of them as there can be. */
+  #renew(dirfd: number, name: ByteString): void {
+    const stat = statx(dirfd, name);
+    const copy = `.lamella-copy-${randomBytes(8).toString("hex")}`;
+    copyObject(new FileCopier(), { fromFd: dirfd, name, toFd: dirfd, toName: copy, path: name, stat });
+    renameat2(dirfd, copy, dirfd, name);
   }
 
   #noLinkTarget(): LamellaError {

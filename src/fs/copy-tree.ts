@@ -70,15 +70,11 @@ class TreeCopy {
 
   directory(fromFd: number, toFd: number, path: ByteString): void {
     this.#checkpoint();
-    const stat = sys.fstat(fromFd);
     for (const { name } of sys.readdir(fromFd)) {
       this.entries++;
       this.#entry(fromFd, toFd, name, path === "" ? name : `${path}/${name}`);
     }
-    sys.lchownat(toFd, ".", stat.uid, stat.gid);
-    copyXattrs(fromFd, ".", toFd, ".");
-    raw.fchmod(toFd, stat.mode & 0o7777);
-    sys.utimensat(toFd, "", stat);
+    copyDirectoryAttributes(fromFd, toFd);
   }
 
   #entry(fromFd: number, toFd: number, name: ByteString, path: ByteString): void {
@@ -100,27 +96,57 @@ class TreeCopy {
       }
       this.#linked.set(key, path);
     }
-    if (type === S_IFREG) this.#file(fromFd, toFd, name, path);
-    else {
-      if (type === S_IFLNK) sys.symlinkat(sys.readlinkat(fromFd, name), toFd, name);
-      else sys.mknodat(toFd, name, stat.mode & (S_IFMT | 0o700), stat.rdevMajor, stat.rdevMinor);
-      sys.lchownat(toFd, name, stat.uid, stat.gid);
-      copyXattrs(fromFd, name, toFd, name);
-      if (type !== S_IFLNK) sys.lchmodat(toFd, name, stat.mode & 0o7777);
-      sys.utimensat(toFd, name, stat);
-    }
+    copyObject(this.files, { fromFd, toFd, name, path, stat });
   }
+}
 
-  #file(fromFd: number, toFd: number, name: ByteString, path: ByteString): void {
-    using from = new sys.OwnedFd(sys.openat(fromFd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
-    const stat = sys.fstat(from.fd);
-    if ((stat.mode & S_IFMT) !== S_IFREG)
-      throw new LamellaError("aborted", "TREE_CHANGED", `${textOfBytes(path)} was replaced while it was copied`);
-    using to = new sys.OwnedFd(sys.openat(toFd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600));
-    this.files.copy(from.fd, to.fd, stat.size, stat.blocks);
-    sys.lchownat(toFd, name, stat.uid, stat.gid);
-    copyXattrs(fromFd, name, toFd, name);
-    raw.fchmod(to.fd, stat.mode & 0o7777);
-    sys.utimensat(to.fd, "", stat);
+/** One object that is no directory, to be copied from one open directory to another. */
+export interface CopiedObject {
+  readonly fromFd: number;
+  readonly toFd: number;
+  readonly name: ByteString;
+  /** Its new name, when that is another. */
+  readonly toName?: ByteString;
+  /** What errors tell. */
+  readonly path: ByteString;
+  readonly stat: sys.Stat;
+}
+
+/** Copies one object with all it has. */
+export function copyObject(files: FileCopier, object: CopiedObject): void {
+  const { fromFd, toFd, name, stat } = object;
+  const type = stat.mode & S_IFMT;
+  if (type === S_IFREG) {
+    copyRegular(files, object);
+    return;
   }
+  const toName = object.toName ?? name;
+  if (type === S_IFLNK) sys.symlinkat(sys.readlinkat(fromFd, name), toFd, toName);
+  else sys.mknodat(toFd, toName, stat.mode & (S_IFMT | 0o700), stat.rdevMajor, stat.rdevMinor);
+  sys.lchownat(toFd, toName, stat.uid, stat.gid);
+  copyXattrs(fromFd, name, toFd, toName);
+  if (type !== S_IFLNK) sys.lchmodat(toFd, toName, stat.mode & 0o7777);
+  sys.utimensat(toFd, toName, stat);
+}
+
+function copyRegular(files: FileCopier, { fromFd, toFd, name, toName = name, path }: CopiedObject): void {
+  using from = new sys.OwnedFd(sys.openat(fromFd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+  const stat = sys.fstat(from.fd);
+  if ((stat.mode & S_IFMT) !== S_IFREG)
+    throw new LamellaError("aborted", "TREE_CHANGED", `${textOfBytes(path)} was replaced while it was copied`);
+  using to = new sys.OwnedFd(sys.openat(toFd, toName, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600));
+  files.copy(from.fd, to.fd, stat.size, stat.blocks);
+  sys.lchownat(toFd, toName, stat.uid, stat.gid);
+  copyXattrs(fromFd, name, toFd, toName);
+  raw.fchmod(to.fd, stat.mode & 0o7777);
+  sys.utimensat(to.fd, "", stat);
+}
+
+/** Gives an open directory what another has besides its content. Called when its content is there. */
+export function copyDirectoryAttributes(fromFd: number, toFd: number): void {
+  const stat = sys.fstat(fromFd);
+  sys.lchownat(toFd, ".", stat.uid, stat.gid);
+  copyXattrs(fromFd, ".", toFd, ".");
+  raw.fchmod(toFd, stat.mode & 0o7777);
+  sys.utimensat(toFd, "", stat);
 }

@@ -12,8 +12,15 @@ export interface TreeUsage {
   readonly inodes: number;
 }
 
-/** What `path` and all below it take. Names that vanish meanwhile are not counted. Synchronous. */
-export function measureTree(path: ByteString, checkpoint: () => void = () => {}): TreeUsage {
+/**
+ * What `path` and all below it take, without the objects with several names that `isOthers` says are somebody else's. Names
+ * that vanish meanwhile are not counted. Synchronous.
+ */
+export function measureTree(
+  path: ByteString,
+  checkpoint: () => void = () => {},
+  isOthers: (stat: sys.Stat) => boolean = () => false,
+): TreeUsage {
   const linked = new Set<string>();
   const root = sys.statx(AT_FDCWD, path);
   let blocks = root.blocks;
@@ -30,7 +37,7 @@ export function measureTree(path: ByteString, checkpoint: () => void = () => {})
       const isDirectory = (stat.mode & S_IFMT) === S_IFDIR;
       if (stat.nlink > 1 && !isDirectory) {
         const key = sys.inodeKey(stat);
-        if (linked.has(key)) continue;
+        if (linked.has(key) || isOthers(stat)) continue;
         linked.add(key);
       }
       blocks += stat.blocks;

@@ -2,6 +2,7 @@
 import { O_DIRECTORY, O_RDONLY } from "../sys/constants.ts";
 import { open, syncfs } from "../sys/syscalls.ts";
 import { copyTree } from "./copy-tree.ts";
+import { linkPart } from "./link-tree.ts";
 import { removeTree } from "./remove-tree.ts";
 import type { TreeJob, TreeResult } from "./tree-jobs.ts";
 import { serveJobs } from "./worker-pool.ts";
@@ -11,6 +12,8 @@ serveJobs<TreeJob, TreeResult>((job, context) => {
   switch (job.kind) {
     case "copy":
       return { kind: "copy", copied: copyTree(job.source, job.target, { checkpoint }) };
+    case "link":
+      return { kind: "link", ...linkPart(job, checkpoint) };
     case "remove":
       removeTree(job.path, { checkpoint });
       return { kind: "remove" };

@@ -29,5 +29,5 @@ export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions)
     renamesLowerDirectories: false,
     metadataCopies: false,
   });
-  testDriverProperty(`fuse-overlay on ${place}`, fuseOverlayFactory, { makeHome, skip, runs, hardLinks: false });
+  testDriverProperty(`fuse-overlay on ${place}`, fuseOverlayFactory, { makeHome, skip, runs });
 }

@@ -1,8 +1,7 @@
 /** Makes overlay2 drivers. */
 import { makeDirectory } from "../../fs/durable-file.ts";
 import type { DriverFactory } from "../driver.ts";
-import { unsupported } from "../layer-errors.ts";
-import { rememberedHost, rememberHost, tryHost } from "./host.ts";
+import { hostFor, rememberHost } from "./host.ts";
 import { linkedFolders } from "./layout.ts";
 import { parseOverlay2Options } from "./options.ts";
 import { Overlay2Driver } from "./overlay2.ts";
@@ -14,16 +13,10 @@ export const overlay2Factory: DriverFactory = {
   layersFolder: "",
   probe: async (home) => probeOverlay2(home),
   open: async (home, options) => {
-    const remembered = rememberedHost(home);
-    const host = remembered ?? tryHost(home);
-    if (!host.supportsDType) {
-      const why = "the file system does not tell file types in directories (d_type)";
-      const hint = "make it anew: mkfs.xfs with `-n ftype=1`, or ext4 with the feature `filetype`";
-      throw unsupported("overlay2", home, why, hint);
-    }
+    const host = hostFor("overlay2", home);
     const parsed = parseOverlay2Options(options, host.abilities);
     for (const [name, mode] of linkedFolders) makeDirectory(`${home}${name}`, mode);
-    if (remembered === undefined) rememberHost(home, host);
+    rememberHost(home, host);
     const quota = new Overlay2Quota(home);
     const refusal = parsed.sizeBytes === undefined ? undefined : quota.optionError(host.backingFileSystem);
     if (refusal !== undefined) throw refusal;

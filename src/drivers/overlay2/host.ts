@@ -10,6 +10,7 @@ import { fileSystemName } from "../../fs/file-system-name.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import { AT_FDCWD } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
+import { unsupported } from "../layer-errors.ts";
 import { readSmallFile } from "../small-file.ts";
 import { withTrialDirectory } from "../trial-directory.ts";
 import type { OverlayAbilities } from "./options.ts";
@@ -38,8 +39,8 @@ export function knowsIndex(): boolean {
   return !existsSync("/sys/module/overlay/parameters") || existsSync("/sys/module/overlay/parameters/index");
 }
 
-/** Tries an overlay mount under `home`. Errors: failed_precondition with the reason of every attempt. */
-export function tryHost(home: ByteString): Overlay2Host {
+/** Tries an overlay mount under `home`, for `driver`. Errors: failed_precondition with the reason of every attempt. */
+function tryHost(home: ByteString, driver = "overlay2"): Overlay2Host {
   const userNamespace = inUserNamespace();
   const index = knowsIndex();
   const reasons: string[] = [];
@@ -47,7 +48,7 @@ export function tryHost(home: ByteString): Overlay2Host {
     throw new LamellaError(
       "failed_precondition",
       "DRIVER_UNSUPPORTED",
-      `overlay2 does not work under ${textOfBytes(home)}: mounting needs CAP_SYS_ADMIN`,
+      `${driver} does not work under ${textOfBytes(home)}: mounting needs CAP_SYS_ADMIN`,
       { hint: "run as root, or in a user and mount namespace of your own (`unshare -r -m`)" },
     );
   return withTrialDirectory(home, (directory) => {
@@ -74,20 +75,31 @@ export function tryHost(home: ByteString): Overlay2Host {
     throw new LamellaError(
       "failed_precondition",
       "DRIVER_UNSUPPORTED",
-      `overlay2 does not work under ${textOfBytes(home)}: ${reasons.join("; ")}`,
+      `${driver} does not work under ${textOfBytes(home)}: ${reasons.join("; ")}`,
       { hint: "`lamella info --why` shows every probe; `--driver vfs` works anywhere, with full copies" },
     );
   });
 }
 
 /** What {@link rememberHost} wrote, if it still holds. */
-export function rememberedHost(home: ByteString): Overlay2Host | undefined {
+function rememberedHost(home: ByteString): Overlay2Host | undefined {
   const text = readSmallFile(rememberedAt(home));
   return text === undefined ? undefined : parseRemembered(text, hostKey(home));
 }
 
+/** What `driver` must know of the host, asked once. Errors: failed_precondition. */
+export function hostFor(driver: string, home: ByteString): Overlay2Host {
+  const remembered = rememberedHost(home);
+  const host = remembered ?? tryHost(home, driver);
+  if (host.supportsDType) return host;
+  const why = "the file system does not tell file types in directories (d_type)";
+  const hint = "make it anew: mkfs.xfs with `-n ftype=1`, or ext4 with the feature `filetype`";
+  throw unsupported(driver, home, why, hint);
+}
+
 /** Keeps what {@link tryHost} found. The home exists. */
 export function rememberHost(home: ByteString, host: Overlay2Host): void {
+  if (rememberedHost(home) !== undefined) return;
   const text = `${JSON.stringify({ key: hostKey(home), host })}\n`;
   writeDurably(rememberedAt(home), Buffer.from(text), { durable: false, mode: 0o600 });
 }
