@@ -13,7 +13,7 @@ for (const type of ["host", "ext4", "xfs"] as const) {
     skip,
     privileged: true,
     depth: 128,
-    layerDirectory: (home, id) => `${home}/${id}`,
+    usage: (home, id) => `${home}/${id}`,
     renamesLowerDirectories: false,
     metadataCopies: false,
   });
