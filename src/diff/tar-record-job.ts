@@ -2,6 +2,7 @@
 import { inflateRawSync } from "node:zlib";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { SyscallError } from "../errors/syscall-error.ts";
+import { type Piece, PieceBuffer, type PieceJob } from "../fs/pieces.ts";
 import { type ByteString, textOfBytes } from "../lib/bytes.ts";
 import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
@@ -26,25 +27,23 @@ import { lostContent, RecordContents } from "./tar-record-source.ts";
 
 const EINTR = 4;
 
-export interface ReadJob {
+export interface TarSource {
   readonly recordPath: ByteString;
   readonly spillDir: ByteString;
   readonly content: ContentSource;
   /** Expected digest of the tar, 64 hexadecimal digits. */
   readonly sha256: string | undefined;
-  /** Word 0: pieces the reader has done with; word 1: 1 when it wants no more. */
-  readonly credit: SharedArrayBuffer;
 }
 
-/** Bytes of the tar in one piece. */
-export const pieceBytes = 1024 * 1024;
-/** Pieces that may be on their way at once. */
-export const maxPieces = 4;
+export interface ReadJob extends TarSource, PieceJob {}
 
-/** Makes the tar and hands its pieces to `deliver`; verifies it. `pause` blocks while the reader is behind. */
+/** Told before a piece of the tar that holds it: from byte `start` on the tar has the whole content of the file at `path`. */
+export type FileNote = (path: ByteString, start: number, sizeBytes: number) => void;
+
+/** Makes the tar and hands its pieces to `deliver`, verified; tells `note` of the files that the layer's tree has whole. */
 export class TarMaker implements OperationHandler, Disposable {
-  readonly #job: ReadJob;
-  readonly #deliver: (piece: Uint8Array<ArrayBuffer>) => void;
+  readonly #job: TarSource;
+  readonly #note: FileNote;
   readonly #record: sys.OwnedFd;
   readonly #contents: RecordContents;
   readonly #moves = new Map<number, number>();
@@ -52,8 +51,7 @@ export class TarMaker implements OperationHandler, Disposable {
   readonly #tarSizeBytes: number;
   readonly #tables: number;
   readonly #digest = new DigestMarks();
-  #piece = Buffer.from(new ArrayBuffer(pieceBytes));
-  #at = 0;
+  readonly #pieces: PieceBuffer;
   #payloads = 0;
   #sparse = -1;
   #sparsePath: ByteString = "";
@@ -62,9 +60,13 @@ export class TarMaker implements OperationHandler, Disposable {
   /** Files whose content lies after the last note that was right. */
   #suspects: { readonly path: ByteString; readonly start: number }[] = [];
 
-  constructor(job: ReadJob, deliver: (piece: Uint8Array<ArrayBuffer>) => void) {
+  constructor(job: TarSource, deliver: (piece: Piece) => void, note: FileNote = () => {}) {
     this.#job = job;
-    this.#deliver = deliver;
+    this.#note = note;
+    this.#pieces = new PieceBuffer((piece) => {
+      this.#verify(piece);
+      deliver(piece);
+    });
     this.#record = sys.open(job.recordPath, C.O_RDONLY);
     try {
       const size = sys.fstat(this.#record.fd).size;
@@ -98,7 +100,7 @@ export class TarMaker implements OperationHandler, Disposable {
   make(): number {
     const decoder = new TarRecordDecoder(this);
     for (const { bytes } of this.#frames(recordMagic.length, this.#tables)) decoder.frame(bytes);
-    this.#flush();
+    this.#pieces.flush();
     const { sha256, bytes } = this.#digest.end();
     if (bytes !== this.#tarSizeBytes) throw damagedRecord(`${bytes} bytes of a tar of ${this.#tarSizeBytes}`);
     const expected = this.#job.sha256;
@@ -109,25 +111,24 @@ export class TarMaker implements OperationHandler, Disposable {
   // ---- what the record says
 
   raw(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; ) {
-      const taken = bytes.copy(this.#piece, this.#at, at);
-      at += taken;
-      this.#advance(taken);
-    }
+    this.#made += bytes.length;
+    this.#pieces.push(bytes);
   }
 
   zeros(length: number): void {
     for (let left = length; left > 0; ) {
-      const taken = Math.min(left, pieceBytes - this.#at);
-      this.#piece.fill(0, this.#at, this.#at + taken);
-      left -= taken;
-      this.#advance(taken);
+      const into = this.#pieces.free.subarray(0, left);
+      into.fill(0);
+      left -= into.length;
+      this.#advance(into.length);
     }
   }
 
   file(path: ByteString, sizeBytes: number): void {
     this.#suspect(path);
-    const fd = this.#contents.open(path, sizeBytes, this.#moves.get(this.#payloads++));
+    const spill = this.#moves.get(this.#payloads++);
+    const fd = this.#contents.open(path, sizeBytes, spill);
+    if (spill === undefined) this.#note(path, this.#made, sizeBytes);
     try {
       this.#copy(fd, path, sizeBytes, undefined);
     } finally {
@@ -153,9 +154,9 @@ export class TarMaker implements OperationHandler, Disposable {
   /** Copies content straight into the pieces: from where the file stands, or from `offset`. */
   #copy(fd: number, path: ByteString, length: number, offset: number | undefined): void {
     for (let done = 0; done < length; ) {
-      const wanted = Math.min(length - done, pieceBytes - this.#at);
-      const into = this.#piece.subarray(this.#at, this.#at + wanted);
-      const n = offset === undefined ? raw.read(fd, into, wanted) : raw.pread64(fd, into, wanted, offset + done);
+      const into = this.#pieces.free.subarray(0, length - done);
+      const n =
+        offset === undefined ? raw.read(fd, into, into.length) : raw.pread64(fd, into, into.length, offset + done);
       if (n === -EINTR) continue;
       if (n < 0) throw new SyscallError("read", -n, textOfBytes(path));
       if (n === 0) throw lostContent(path, "became shorter while it was read");
@@ -165,18 +166,8 @@ export class TarMaker implements OperationHandler, Disposable {
   }
 
   #advance(bytes: number): void {
-    this.#at += bytes;
     this.#made += bytes;
-    if (this.#at === pieceBytes) this.#flush();
-  }
-
-  #flush(): void {
-    if (this.#at === 0) return;
-    const piece = this.#piece.subarray(0, this.#at);
-    this.#verify(piece);
-    this.#piece = Buffer.from(new ArrayBuffer(pieceBytes));
-    this.#at = 0;
-    this.#deliver(piece);
+    this.#pieces.advance(bytes);
   }
 
   // ---- verification

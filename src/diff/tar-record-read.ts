@@ -5,7 +5,7 @@
  * the digest of the whole.
  */
 import { availableParallelism } from "node:os";
-import { LamellaError } from "../errors/lamella-error.ts";
+import { receivePieces } from "../fs/pieces.ts";
 import { WorkerPool, workerUrl } from "../fs/worker-pool.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { type DiffId, hexOf } from "../oci/digest.ts";
@@ -32,57 +32,11 @@ export interface ReadLayerTarOptions {
  * (CONTENT_LOST names it), for a damaged record (RECORD_DAMAGED), for a digest that differs (DIGEST_MISMATCH); canceled.
  */
 export async function* readLayerTar(options: ReadLayerTarOptions): AsyncGenerator<Uint8Array, void, undefined> {
-  const credit = new SharedArrayBuffer(8);
-  const words = new Int32Array(credit);
-  const pieces: Uint8Array[] = [];
-  let outcome: { readonly error?: unknown } | undefined;
-  let wake = (): void => {};
-  const abandon = new AbortController();
-  const signal = options.signal === undefined ? abandon.signal : AbortSignal.any([options.signal, abandon.signal]);
-  const job: ReadJob = {
+  const job: Omit<ReadJob, "credit"> = {
     recordPath: bytesOfText(options.recordPath),
     spillDir: bytesOfText(options.spillDir),
     content: options.content,
     sha256: options.diffId === undefined ? undefined : hexOf(options.diffId),
-    credit,
   };
-  const done = pool
-    .run(job, {
-      signal,
-      onEvent: (piece) => {
-        pieces.push(piece);
-        wake();
-      },
-    })
-    .then(
-      () => {
-        outcome = {};
-      },
-      (error: unknown) => {
-        outcome = { error };
-      },
-    )
-    .finally(() => wake());
-  try {
-    for (;;) {
-      const piece = pieces.shift();
-      if (piece !== undefined) {
-        yield piece;
-        Atomics.add(words, 0, 1);
-        Atomics.notify(words, 0);
-      } else if (outcome !== undefined) break;
-      else {
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-      }
-    }
-    if ("error" in outcome) throw outcome.error;
-  } finally {
-    // A reader that stops early does not leave the thread waiting for it.
-    if (outcome === undefined) abandon.abort(new LamellaError("canceled", "ABORTED", "the reader stopped"));
-    Atomics.store(words, 1, 1);
-    Atomics.notify(words, 0);
-    await done;
-  }
+  yield* receivePieces((credit, run) => pool.run({ ...job, credit }, run), options.signal);
 }

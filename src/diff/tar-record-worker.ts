@@ -1,21 +1,9 @@
 /** The worker thread that makes tars again from their records. */
+import { pieceSender } from "../fs/pieces.ts";
 import { serveJobs } from "../fs/worker-pool.ts";
-import { maxPieces, type ReadJob, TarMaker } from "./tar-record-job.ts";
-
-const turnMs = 50;
+import { type ReadJob, TarMaker } from "./tar-record-job.ts";
 
 serveJobs<ReadJob, number, Uint8Array>((job, context) => {
-  const credit = new Int32Array(job.credit);
-  let posted = 0;
-  using maker = new TarMaker(job, (piece) => {
-    for (;;) {
-      context.throwIfCanceled();
-      const done = Atomics.load(credit, 0);
-      if (posted - done < maxPieces || Atomics.load(credit, 1) === 1) break;
-      Atomics.wait(credit, 0, done, turnMs);
-    }
-    posted++;
-    context.post(piece, [piece.buffer]);
-  });
+  using maker = new TarMaker(job, pieceSender(job, context));
   return maker.make();
 });
