@@ -17,6 +17,7 @@ import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import { type SparseRegion, shownName, type TarEntry } from "../tar/entry.ts";
 import { type TarHandler, TarReader } from "../tar/reader.ts";
+import { type ContentDonor, Donor } from "./apply-donor.ts";
 import { InPlaceTarget } from "./apply-in-place.ts";
 import type { MetadataWriter } from "./apply-metadata.ts";
 import { OverlayTarget } from "./apply-overlay.ts";
@@ -28,6 +29,8 @@ import { type FrameSink, type Move, TarRecordEncoder } from "./tar-record-format
 
 const EINTR = 4;
 const EPERM = 1;
+const EXDEV = 18;
+const EMLINK = 31;
 const whiteoutPrefix = ".wh.";
 const aufsPrefix = ".wh..wh.";
 const opaqueName = ".wh..wh..opq";
@@ -40,6 +43,8 @@ export interface LayerApplierOptions {
   readonly record: FrameSink;
   /** Opens the merged lower layers, waiting until they are complete. */
   readonly openLower: () => LayerStack;
+  /** A place that may have the files already. */
+  readonly donor?: ContentDonor | undefined;
 }
 
 /** What a layer held. */
@@ -50,6 +55,8 @@ export interface AppliedLayer {
   readonly moves: readonly Move[];
   /** Attributes that this host cannot keep. */
   readonly skippedXattrs: number;
+  /** Bytes of files that share their data with the donor's. */
+  readonly sharedBytes: number;
 }
 
 export class LayerApplier implements TarHandler, Disposable {
@@ -58,6 +65,8 @@ export class LayerApplier implements TarHandler, Disposable {
   readonly #target: TargetTree;
   readonly #metadata: MetadataWriter;
   readonly #spill: Spill;
+  readonly #donor: Donor | undefined;
+  #sharedBytes = 0;
   #entries = 0;
   #payloads = 0;
 
@@ -65,6 +74,7 @@ export class LayerApplier implements TarHandler, Disposable {
   #fd = -1;
   #parent: DirNode | undefined;
   #last: ByteString = "";
+  #mode = 0;
   #sparse: readonly SparseRegion[] | undefined;
   /** Where in a sparse file the next byte goes. */
   #region = 0;
@@ -80,6 +90,7 @@ export class LayerApplier implements TarHandler, Disposable {
     this.#metadata = this.#target.metadata;
     this.#encoder = new TarRecordEncoder(options.record);
     this.#reader = new TarReader(this);
+    this.#donor = options.donor && new Donor(options.donor);
   }
 
   /** Applies the next bytes of the tar. Errors: LamellaErrors that name the entry. */
@@ -92,7 +103,9 @@ export class LayerApplier implements TarHandler, Disposable {
     this.#reader.end();
     this.#encoder.end();
     this.#target.finish();
-    return { entries: this.#entries, moves: this.#spill.moves, skippedXattrs: this.#metadata.skippedXattrs };
+    const { moves } = this.#spill;
+    const { skippedXattrs } = this.#metadata;
+    return { entries: this.#entries, moves, skippedXattrs, sharedBytes: this.#sharedBytes };
   }
 
   [Symbol.dispose](): void {
@@ -100,6 +113,7 @@ export class LayerApplier implements TarHandler, Disposable {
     this.#fd = -1;
     this.#target[Symbol.dispose]();
     this.#spill[Symbol.dispose]();
+    this.#donor?.[Symbol.dispose]();
   }
 
   // ---- what the reader delivers
@@ -138,12 +152,14 @@ export class LayerApplier implements TarHandler, Disposable {
   }
 
   data(bytes: Uint8Array): void {
-    if (this.#fd < 0) this.#encoder.raw(bytes);
+    if (this.#donor?.isOpen) this.#compare(bytes);
+    else if (this.#fd < 0) this.#encoder.raw(bytes);
     else if (this.#sparse === undefined) this.#write(bytes);
     else this.#writeSparse(bytes, this.#sparse);
   }
 
   endEntry(entry: TarEntry): void {
+    if (this.#donor?.isOpen) this.#endShared(entry);
     if (this.#fd >= 0) this.#endFile(entry);
   }
 
@@ -249,14 +265,68 @@ export class LayerApplier implements TarHandler, Disposable {
 
   #beginFile(entry: TarEntry): void {
     const { parent, last } = this.#placeFor(entry);
-    const flags = C.O_WRONLY | C.O_CREAT | C.O_EXCL | C.O_NOFOLLOW;
-    const mode = entry.mode & 0o777;
-    this.#fd = this.#target.place(parent, last, "openat", (dirfd) => raw.openat(dirfd, last, flags, mode));
     this.#parent = parent;
     this.#last = last;
+    this.#mode = entry.mode & 0o777;
     this.#sparse = entry.sparse;
     this.#region = 0;
     this.#inRegion = 0;
+    const isPlain = entry.sparse === undefined && entry.size > 0;
+    const way = isPlain ? this.#donor?.open(parent.pathOf(last), entry.size) : undefined;
+    if (way === "link") return;
+    this.#createFile();
+    if (way === "clone") this.#donor?.clone(this.#fd);
+  }
+
+  #createFile(): void {
+    const last = this.#last;
+    const flags = C.O_WRONLY | C.O_CREAT | C.O_EXCL | C.O_NOFOLLOW;
+    const open = (dirfd: number): number => raw.openat(dirfd, last, flags, this.#mode);
+    this.#fd = this.#target.place(this.#parent as DirNode, last, "openat", open);
+  }
+
+  /** The file is the donor's as long as its bytes are the tar's; at the first that is not, it is written after all. */
+  #compare(bytes: Uint8Array): void {
+    const donor = this.#donor as Donor;
+    if (donor.compare(bytes)) return;
+    this.#unshare(donor);
+    this.#write(bytes);
+  }
+
+  /** Makes the file one of its own: what was equal so far is in it, and the next byte goes behind that. */
+  #unshare(donor: Donor): void {
+    if (this.#fd < 0) {
+      this.#createFile();
+      donor.copyEqual(this.#fd);
+    } else this.#metadata.check("lseek", raw.lseek(this.#fd, donor.equalBytes, C.SEEK_SET));
+    donor.close();
+  }
+
+  /** All bytes were the donor's. A clone gets its metadata next, as any file; a link has it or is none. */
+  #endShared(entry: TarEntry): void {
+    const donor = this.#donor as Donor;
+    if (this.#fd >= 0) {
+      this.#sharedBytes += entry.size;
+      donor.close();
+      return;
+    }
+    const parent = this.#parent as DirNode;
+    let isLinked = donor.hasMetadataOf(entry);
+    if (isLinked) {
+      this.#target.place(parent, this.#last, "linkat", (dirfd) => {
+        const r = donor.linkTo(dirfd, this.#last);
+        // Too many links, or a border between file systems or quota projects: then it is a file of its own.
+        isLinked = r >= 0;
+        return r === -EMLINK || r === -EXDEV || r === -EPERM ? 0 : r;
+      });
+    }
+    if (!isLinked) {
+      this.#unshare(donor);
+      return;
+    }
+    donor.close();
+    this.#sharedBytes += entry.size;
+    this.#placed(entry, parent);
   }
 
   #write(bytes: Uint8Array): void {
@@ -299,6 +369,10 @@ export class LayerApplier implements TarHandler, Disposable {
     metadata.utimens(fd, "", entry.mtimeSec, entry.mtimeNsec);
     this.#fd = -1;
     metadata.check("close", raw.close(fd));
+    this.#placed(entry, parent);
+  }
+
+  #placed(entry: TarEntry, parent: DirNode): void {
     parent.children.set(this.#last, entry.size > 0 ? this.#payloads++ : leaf.plain);
     if (entry.size > 0) this.#record(entry, parent.pathOf(this.#last));
   }

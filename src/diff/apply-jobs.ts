@@ -6,6 +6,7 @@ import { LayerStack } from "../overlayfs/layer-stack.ts";
 import * as C from "../sys/constants.ts";
 import { open, pread64 } from "../sys/syscalls.ts";
 import { type AppliedLayer, LayerApplier } from "./apply-applier.ts";
+import type { ContentDonor } from "./apply-donor.ts";
 import { Shared, type SharedMemory } from "./apply-shared.ts";
 import type { ApplyTarget } from "./source.ts";
 import { TarRecordFile } from "./tar-record.ts";
@@ -30,6 +31,7 @@ export interface ApplyJob extends Input {
   readonly kind: "apply";
   readonly target: ApplyTarget;
   readonly spillDir: ByteString;
+  readonly donor: ContentDonor | undefined;
 }
 
 /** Hashes the tar and writes its record. */
@@ -96,7 +98,8 @@ export function runApply(job: ApplyJob, context: JobContext<ReadSoFar>): Applied
     return LayerStack.open(job.target.lowers, job.target);
   };
   try {
-    using applier = new LayerApplier({ target: job.target, spillDir: job.spillDir, record, openLower });
+    const { target, spillDir, donor } = job;
+    using applier = new LayerApplier({ target, spillDir, donor, record, openLower });
     for (const piece of piecesOf(job, shared, context)) applier.push(piece);
     const applied = applier.end();
     sendMoves(applied.moves, shared, index);

@@ -14,6 +14,7 @@ import { WorkerPool, workerUrl } from "../fs/worker-pool.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { type DiffId, parseDiffId } from "../oci/digest.ts";
 import type { AppliedLayer } from "./apply-applier.ts";
+import type { ContentDonor } from "./apply-donor.ts";
 import type { ApplyJob, ReadSoFar, RecordedTar, RecordJob } from "./apply-jobs.ts";
 import { Shared, shareMemory, tarSlotBytes, tarSlots } from "./apply-shared.ts";
 import type { ApplyTarget } from "./source.ts";
@@ -39,6 +40,8 @@ export interface ApplyLayerOptions {
   readonly recordPath: string;
   /** Directory for contents that the layer itself replaces; made when needed, on the target's file system. */
   readonly spillDir: string;
+  /** A place on the target's file system that may hold the same files: data is shared with it where that can be. */
+  readonly donor?: ContentDonor | undefined;
   /** Settles when the layers below are complete. Until then whatever needs them waits; when it rejects, so does applying. */
   readonly baseReady?: Promise<void> | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -53,6 +56,8 @@ export interface AppliedTar {
   readonly entries: number;
   /** Extended attributes that this host cannot keep (the record has them). */
   readonly skippedXattrs: number;
+  /** Bytes of files whose data is the donor's. */
+  readonly sharedBytes: number;
 }
 
 /**
@@ -78,7 +83,7 @@ export async function applyLayer(options: ApplyLayerOptions): Promise<AppliedTar
   const feeder = isFile ? undefined : new Feeder(shared, tar);
   const run = {
     apply: appliers.run(
-      { kind: "apply", memory, tarFile, target, spillDir: bytesOfText(options.spillDir) },
+      { kind: "apply", memory, tarFile, target, spillDir: bytesOfText(options.spillDir), donor: options.donor },
       {
         signal,
         onEvent: ({ bytes }) => {
@@ -107,8 +112,8 @@ export async function applyLayer(options: ApplyLayerOptions): Promise<AppliedTar
   await threads;
   if (failure !== undefined) throw firstCause(failure.error, signal);
   const { sha256, tarSizeBytes } = await run.record;
-  const { entries, skippedXattrs } = await run.apply;
-  return { diffId: parseDiffId(`sha256:${sha256}`), tarSizeBytes, entries, skippedXattrs };
+  const { entries, skippedXattrs, sharedBytes } = await run.apply;
+  return { diffId: parseDiffId(`sha256:${sha256}`), tarSizeBytes, entries, skippedXattrs, sharedBytes };
 }
 
 function firstCause(error: unknown, signal: AbortSignal | undefined): unknown {

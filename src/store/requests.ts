@@ -1,4 +1,5 @@
 /** What callers pass to the store and hold of it: options, layers in the making, requests. Methods of Store explain them. */
+import type { ContentDonor } from "../diff/apply-donor.ts";
 import type { LayerTarInput } from "../diff/apply-layer.ts";
 import type { ExportedLayer } from "../diff/export-layer.ts";
 import type { LayerId } from "../drivers/driver.ts";
@@ -31,6 +32,8 @@ export interface LayerDigest {
   readonly tarSizeBytes: number;
   /** What the diff held, for a layer that `sealLayer` made. */
   readonly exported: ExportedLayer | undefined;
+  /** Bytes of files that share their data with those of the donor that `unpackLayer` was given. */
+  readonly sharedBytes?: number;
 }
 
 /** A finished layer that is not published yet. It may be a parent at once, before `done`. */
@@ -47,6 +50,8 @@ export interface UnpackOptions {
   readonly expectedDiffId?: DiffId | undefined;
   /** The uncompressed tar; as a function, called only when the layer must be unpacked. */
   readonly tar: LayerTarInput | (() => LayerTarInput);
+  /** The same layer's tree elsewhere on the file system, to share data with. Its bytes are compared, not trusted. */
+  readonly donor?: ContentDonor | undefined;
   /** What the tar is, for error messages: a member of an archive, a blob. */
   readonly what?: string | undefined;
   readonly signal?: AbortSignal | undefined;

@@ -357,16 +357,17 @@ export class Staging {
   async #apply(work: LayerWork, options: UnpackOptions): Promise<LayerDigest> {
     const started = performance.now();
     const { driver, paths } = this.#store;
-    const { expectedDiffId, tar, onProgress } = options;
+    const { expectedDiffId, tar, donor, onProgress } = options;
     const what = options.what ?? "layer";
     const input: LayerTarInput = typeof tar === "function" ? tar() : tar;
     try {
       await using target = await driver.applyTarget(work.layerId);
-      const { diffId, tarSizeBytes } = await applyLayer({
+      const { diffId, tarSizeBytes, sharedBytes } = await applyLayer({
         target: target.value,
         tar: input,
         recordPath: paths.record(work.layerId),
         spillDir: paths.spill(work.layerId),
+        donor,
         baseReady: work.base?.kind === "work" ? work.base.work.tree : undefined,
         signal: anySignal(work.abort.signal, options.signal),
         onProgress,
@@ -375,7 +376,7 @@ export class Staging {
       if (expectedDiffId !== undefined && diffId !== expectedDiffId) throw diffIdMismatch(expectedDiffId, diffId);
       const chainId = chainIdOf(await chainOfBase(work.base), diffId);
       emit("layer", { event: "unpacked", diffId, chainId, tarSizeBytes, durationMs: performance.now() - started });
-      return { diffId, chainId, tarSizeBytes, exported: undefined };
+      return { diffId, chainId, tarSizeBytes, exported: undefined, sharedBytes };
     } catch (error) {
       if (!(error instanceof LamellaError) || error.kind === "canceled") throw error;
       throw new LamellaError(error.kind, error.code, `${what}: ${error.message}`, { hint: error.hint, cause: error });
