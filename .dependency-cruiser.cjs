@@ -10,7 +10,7 @@ const lines = [
   ["diff"],
   ["drivers"],
   ["store"],
-  ["registry", "build", "fuse", "doctor", "bench"],
+  ["registry", "build", "fuse", "doctor", "bench", "migrate"],
   ["engine"],
   ["serve"],
   ["cli"],

@@ -44,7 +44,7 @@ export interface ContentDonor {
 /** An open donor, and the one file of it that is being compared. */
 export class Donor implements Disposable {
   readonly #directory: sys.OwnedFd;
-  readonly #mayLink: boolean;
+  #mayLink: boolean;
   #mayClone = true;
   #file: sys.OwnedFd | undefined;
   /** Bytes of the file found equal to the tar's so far. */
@@ -114,7 +114,9 @@ export class Donor implements Disposable {
 
   /** Links the open file to a name. Returns -errno. */
   linkTo(dirfd: number, name: ByteString): number {
-    return raw.linkat(C.AT_FDCWD, `/proc/self/fd/${this.#fd}`, dirfd, name, C.AT_SYMLINK_FOLLOW);
+    const r = raw.linkat(C.AT_FDCWD, `/proc/self/fd/${this.#fd}`, dirfd, name, C.AT_SYMLINK_FOLLOW);
+    if (r === -EXDEV) this.#mayLink = false;
+    return r;
   }
 
   /** True when the open file has exactly the owner, mode, time and attributes of an entry. */

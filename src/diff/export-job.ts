@@ -4,7 +4,7 @@ import type { ByteString } from "../lib/bytes.ts";
 import * as C from "../sys/constants.ts";
 import { open, writeAll } from "../sys/syscalls.ts";
 import type { Change } from "./change.ts";
-import { type LayerCounts, writeLayerTar } from "./layer-tar.ts";
+import { type LayerCounts, type OwnerOffset, writeLayerTar } from "./layer-tar.ts";
 import type { DiffSource } from "./source.ts";
 import { TarRecordWriter } from "./tar-record.ts";
 import { TreesDiffer } from "./trees-differ.ts";
@@ -18,6 +18,7 @@ export interface ExportJob {
   /** Where the tar itself is written; nowhere when undefined. */
   readonly tarPath: ByteString | undefined;
   readonly clampMtimeSec: number | undefined;
+  readonly ownerOffset: OwnerOffset | undefined;
 }
 
 export interface ListJob {
@@ -79,7 +80,7 @@ export function exportChanges(job: ExportJob, throwIfCanceled: () => void): Expo
       file: (path, sizeBytes) => record?.file(path, sizeBytes),
       data: bytes,
     },
-    { clampMtimeSec: job.clampMtimeSec, throwIfCanceled },
+    { clampMtimeSec: job.clampMtimeSec, ownerOffset: job.ownerOffset, throwIfCanceled },
   );
   record?.close();
   return {

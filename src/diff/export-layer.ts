@@ -7,6 +7,7 @@ import { WorkerPool, workerUrl } from "../fs/worker-pool.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { type DiffId, parseDiffId } from "../oci/digest.ts";
 import type { DiffJob, ExportResult, ListedChange } from "./export-job.ts";
+import type { OwnerOffset } from "./layer-tar.ts";
 import type { DiffSource } from "./source.ts";
 
 export type { ListedChange } from "./export-job.ts";
@@ -24,6 +25,8 @@ export interface ExportLayerOptions {
   readonly tarPath?: string | undefined;
   /** Later times are written as this many seconds since 1970. */
   readonly clampMtimeSec?: number | undefined;
+  /** The layer's owners on disk are those of a user namespace, which begins there. */
+  readonly ownerOffset?: OwnerOffset | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -38,13 +41,14 @@ export function warmExport(): void {
 
 /** Exports one layer. Errors: those of the differ (`INEXPRESSIBLE_NAME`), SyscallError, canceled. */
 export async function exportLayer(options: ExportLayerOptions): Promise<ExportedLayer> {
-  const { source, recordPath, tarPath, clampMtimeSec, signal } = options;
+  const { source, recordPath, tarPath, clampMtimeSec, ownerOffset, signal } = options;
   const job: DiffJob = {
     kind: "export",
     source,
     recordPath: recordPath === undefined ? undefined : bytesOfText(recordPath),
     tarPath: tarPath === undefined ? undefined : bytesOfText(tarPath),
     clampMtimeSec,
+    ownerOffset,
   };
   const { sha256, ...rest } = (await pool.run(job, { signal })) as ExportResult;
   return { ...rest, diffId: parseDiffId(`sha256:${sha256}`) };

@@ -25,8 +25,16 @@ export interface LayerTarSink {
 export interface LayerTarOptions {
   /** Times later than this many seconds since 1970 are written as it (SOURCE_DATE_EPOCH). */
   readonly clampMtimeSec?: number | undefined;
+  /** What owners in the tar are less than on disk: the ids of a user namespace. */
+  readonly ownerOffset?: OwnerOffset | undefined;
   /** Called between entries; throws to stop. */
   readonly throwIfCanceled?: () => void;
+}
+
+/** The owner on disk of what belongs to root in the tar. */
+export interface OwnerOffset {
+  readonly uid: number;
+  readonly gid: number;
 }
 
 /** What a layer holds, counted. */
@@ -61,20 +69,15 @@ export function writeLayerTar(
     counts[change.kind]++;
     if (change.kind === "deleted") sink.raw(writer.header(whiteout(beside(change.path, ".wh."))));
     else if (change.kind === "opaque") sink.raw(writer.header(whiteout(`${change.path}/.wh..wh..opq`)));
-    else writeObject(change, writer, sink, options.clampMtimeSec);
+    else writeObject(change, writer, sink, options);
   }
   sink.raw(writer.end());
   return counts;
 }
 
-function writeObject(
-  change: ObjectChange,
-  writer: TarWriter,
-  sink: LayerTarSink,
-  clampMtimeSec: number | undefined,
-): void {
+function writeObject(change: ObjectChange, writer: TarWriter, sink: LayerTarSink, options: LayerTarOptions): void {
   const size = change.open ? change.stat.size : 0;
-  sink.raw(writer.header(headerOf(change, size, clampMtimeSec)));
+  sink.raw(writer.header(headerOf(change, size, options)));
   if (!change.open || size === 0) return;
   sink.file(change.path, size);
   using file = change.open();
@@ -98,15 +101,16 @@ function writeObject(
 }
 
 /** The tar header of an object; `size` is the length of the content that follows. */
-function headerOf(change: ObjectChange, size: number, clampMtimeSec: number | undefined): TarHeader {
+function headerOf(change: ObjectChange, size: number, options: LayerTarOptions): TarHeader {
   const { stat, path } = change;
+  const { clampMtimeSec, ownerOffset = { uid: 0, gid: 0 } } = options;
   const late = clampMtimeSec !== undefined && stat.mtimeSec >= clampMtimeSec;
   return {
     name: path === "" ? "./" : path,
     type: change.linkTo === undefined ? typeOf(stat, path) : "hardlink",
     mode: stat.mode & 0o7777,
-    uid: stat.uid,
-    gid: stat.gid,
+    uid: stat.uid - ownerOffset.uid,
+    gid: stat.gid - ownerOffset.gid,
     size,
     mtimeSec: late ? clampMtimeSec : stat.mtimeSec,
     mtimeNsec: late ? 0 : stat.mtimeNsec,

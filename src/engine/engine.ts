@@ -23,6 +23,9 @@ import type { DriverReport } from "../drivers/open-driver.ts";
 import { freeUse } from "../drivers/use.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
 import { textOfBytes } from "../lib/bytes.ts";
+import type { FromDockerOptions } from "../migrate/from-docker.ts";
+import type { MigrationReport } from "../migrate/report.ts";
+import type { ToDockerOptions } from "../migrate/to-docker.ts";
 import type { ImageConfig } from "../oci/config.ts";
 import { type Platform, parsePlatform } from "../oci/platform.ts";
 import type { ImportSource } from "../store/import-root.ts";
@@ -321,6 +324,23 @@ export class Engine implements AsyncDisposable {
     } finally {
       if (options.remove) await this.#store.removeContainer(id, { force: true });
     }
+  }
+
+  // ---- migration -----------------------------------------------------------------------------------------------------
+
+  /**
+   * Brings the images and containers of a stopped dockerd's data root into the store. Errors: not_found,
+   * failed_precondition when dockerd is running; what is wrong with single images is told in the report.
+   */
+  async migrateFromDocker(options: FromDockerOptions): Promise<MigrationReport> {
+    const { migrateFromDocker } = await import("../migrate/from-docker.ts");
+    return migrateFromDocker(this.#store, options);
+  }
+
+  /** Writes the store's images into the data root of a stopped dockerd, or a new one. Errors: as migrateFromDocker. */
+  async migrateToDocker(options: ToDockerOptions): Promise<MigrationReport> {
+    const { migrateToDocker } = await import("../migrate/to-docker.ts");
+    return migrateToDocker(this.#store, options);
   }
 
   // ---- upkeep --------------------------------------------------------------------------------------------------------

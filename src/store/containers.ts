@@ -13,7 +13,7 @@ import { flushFileSystem } from "./flush.ts";
 import { ambiguous, requireImage } from "./images.ts";
 import { publish } from "./publish.ts";
 import { askForSweep } from "./remove.ts";
-import type { CommitOptions } from "./requests.ts";
+import type { ActiveLayer, CommitOptions } from "./requests.ts";
 import type { Staging } from "./staging.ts";
 import { valuesOf } from "./tables.ts";
 import type { ContainerRecord, ImageRecord } from "./types.ts";
@@ -46,27 +46,39 @@ export async function createContainer(
   const active = await staging.begin(parent, sizeBytes === undefined ? {} : { sizeBytes });
   try {
     failpoint("container.created");
-    if (store.durable && options.durable !== false) await flushFileSystem(store.paths.root);
-    const record: ContainerRecord = {
-      id: randomBytes(32).toString("hex"),
-      name,
-      image: image.id,
-      chainId: image.chainId,
-      layerId: active.layerId,
-      createdAt: new Date().toISOString(),
-    };
-    tables.meta.write(() => {
-      if (name !== undefined) refuseName(store, name);
-      if (!tables.imageRows.doesExist(image.id)) requireImage(store, image.id);
-      tables.containerRows.putSync(record.id, record);
-    });
-    failpoint("container.recorded");
-    await staging.adopted(active);
-    return record;
+    const id = randomBytes(32).toString("hex");
+    const createdAt = new Date().toISOString();
+    const made = { id, name, image: image.id, chainId: image.chainId, createdAt };
+    return await recordContainer(store, staging, { active, container: made, durable: options.durable !== false });
   } catch (error) {
     await staging.discard(active);
     throw error;
   }
+}
+
+/** See `Store.adoptContainer`: makes a layer that is filled already the container's. */
+export async function recordContainer(
+  store: StoreContext,
+  staging: Staging,
+  request: {
+    readonly active: ActiveLayer;
+    readonly container: Omit<ContainerRecord, "layerId">;
+    readonly durable: boolean;
+  },
+): Promise<ContainerRecord> {
+  const { active, container, durable } = request;
+  const { tables } = store;
+  if (store.durable && durable) await flushFileSystem(store.paths.root);
+  const record: ContainerRecord = { ...container, layerId: active.layerId };
+  tables.meta.write(() => {
+    if (record.name !== undefined) refuseName(store, record.name);
+    if (tables.containerRows.doesExist(record.id)) throw idTaken(record.id);
+    if (!tables.imageRows.doesExist(record.image)) requireImage(store, record.image);
+    tables.containerRows.putSync(record.id, record);
+  });
+  failpoint("container.recorded");
+  await staging.adopted(active);
+  return record;
 }
 
 /** See `Store.container`. */
@@ -192,6 +204,10 @@ function configOf(
     rootfs: { type: "layers", diff_ids: [...base.rootfs.diff_ids, diffId] },
   };
   return options.edit?.(config) ?? config;
+}
+
+function idTaken(id: string): LamellaError {
+  return new LamellaError("already_exists", "CONTAINER_ID_TAKEN", `there is a container ${id} already`);
 }
 
 function refuseName(store: StoreContext, name: string): void {

@@ -21,14 +21,25 @@
  * What only some commands need (archives, checks, collection) is loaded when it is called for: opening must be quick.
  */
 
-import type { Driver } from "../drivers/driver.ts";
+import { mkdirSync } from "node:fs";
+import type { TarSource } from "../diff/tar-record-job.ts";
+import type { Driver, Use } from "../drivers/driver.ts";
+import { useUntil } from "../drivers/use.ts";
 import { LamellaError } from "../errors/lamella-error.ts";
+import { bytesOfText } from "../lib/bytes.ts";
 import { disposable } from "../lib/disposables.ts";
 import { type ImageConfig, parseConfig } from "../oci/config.ts";
-import type { ChainId, Digest } from "../oci/digest.ts";
+import { type ChainId, type Digest, hexOf } from "../oci/digest.ts";
 import { readBlob } from "./blobs.ts";
 import { cacheGet } from "./cache.ts";
-import { commitContainer, createContainer, listContainers, removeContainer, requireContainer } from "./containers.ts";
+import {
+  commitContainer,
+  createContainer,
+  listContainers,
+  recordContainer,
+  removeContainer,
+  requireContainer,
+} from "./containers.ts";
 import type { StoreContext } from "./context.ts";
 import { findImage, listImages, removeImage, requireImage, tagImage, tagsOf, untag } from "./images.ts";
 import type { ImportOptions, ImportSource } from "./import-root.ts";
@@ -48,6 +59,7 @@ import type {
 } from "./requests.ts";
 import type { SaveOptions, SaveTarget } from "./save.ts";
 import { Staging } from "./staging.ts";
+import { rowsOf, valuesOf } from "./tables.ts";
 import type {
   BuildCacheRecord,
   CheckReport,
@@ -105,6 +117,12 @@ export class Store implements AsyncDisposable {
   layer(chainId: ChainId): LayerRecord | undefined {
     this.#store.tables.meta.fresh();
     return this.#store.tables.layers.get(chainId);
+  }
+
+  /** All published layers, those below before those on top of them. */
+  layers(): readonly LayerRecord[] {
+    this.#store.tables.meta.fresh();
+    return valuesOf(this.#store.tables.layers).sort((a, b) => a.depth - b.depth);
   }
 
   /** The layers of a chain, the base first; empty for undefined. Errors: not_found, data_loss when one below is missing. */
@@ -171,6 +189,32 @@ export class Store implements AsyncDisposable {
     yield* readLayer(this.#store, layer, options.signal);
   }
 
+  /**
+   * What a published layer's tar is made of, for a thread that reads it in its own way; the layer stays as long as that is in
+   * use. Errors: not_found.
+   */
+  async tarSource(chainId: ChainId): Promise<Use<TarSource>> {
+    const hold = this.hold(chainId);
+    try {
+      const { layerId, diffId } = this.layer(chainId) as LayerRecord;
+      const content = await this.driver.contentSource(layerId);
+      const { paths } = this.#store;
+      const value: TarSource = {
+        recordPath: bytesOfText(paths.record(layerId)),
+        spillDir: bytesOfText(paths.spill(layerId)),
+        content: content.value,
+        sha256: hexOf(diffId),
+      };
+      return useUntil(value, async () => {
+        using _ = hold;
+        await content[Symbol.asyncDispose]();
+      });
+    } catch (error) {
+      hold[Symbol.dispose]();
+      throw error;
+    }
+  }
+
   // ---- images --------------------------------------------------------------------------------------------------------
 
   /**
@@ -235,6 +279,14 @@ export class Store implements AsyncDisposable {
     return createContainer(this.#store, this.#staging, options);
   }
 
+  /**
+   * Makes a writable layer of `beginLayer`, filled by now, that of a container with a known ID. Errors: already_exists for
+   * its ID or name, not_found for its image; the layer is still there then.
+   */
+  async adoptContainer(active: ActiveLayer, container: Omit<ContainerRecord, "layerId">): Promise<ContainerRecord> {
+    return recordContainer(this.#store, this.#staging, { active, container, durable: true });
+  }
+
   /** The container of a name, an ID, or a unique prefix of an ID. Errors: not_found, invalid_argument (AMBIGUOUS_ID). */
   container(text: string): ContainerRecord {
     return requireContainer(this.#store, text);
@@ -262,6 +314,12 @@ export class Store implements AsyncDisposable {
     return cacheGet(this.#store, key);
   }
 
+  /** All rows of the build cache, as they are. */
+  cacheRows(): readonly (readonly [key: string, row: BuildCacheRecord])[] {
+    this.#store.tables.meta.fresh();
+    return rowsOf(this.#store.tables.cache);
+  }
+
   // ---- archives ------------------------------------------------------------------------------------------------------
 
   /** Makes an image of one layer from a root directory, or its tar, plain or compressed. */
@@ -280,6 +338,12 @@ export class Store implements AsyncDisposable {
   async save(images: readonly string[], target: SaveTarget, options: SaveOptions = {}): Promise<void> {
     const { saveImages } = await import("./save.ts");
     await saveImages(this.#store, images, target, options);
+  }
+
+  /** A new name for a temporary file, which goes with this process. */
+  temporaryFile(what: string): string {
+    mkdirSync(this.#store.temporaryDirectory, { recursive: true, mode: 0o700 });
+    return this.#store.temporaryPath(what);
   }
 
   // ---- upkeep --------------------------------------------------------------------------------------------------------

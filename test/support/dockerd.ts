@@ -25,13 +25,20 @@ export interface DockerOptions {
   readonly env?: Readonly<Record<string, string>> | undefined;
 }
 
+export interface DaemonOptions {
+  /** Storage driver; default overlay2. */
+  readonly driver?: string | undefined;
+  /** Data root that outlives the daemon; default: one of its own. */
+  readonly dataRoot?: string | undefined;
+}
+
 /** A daemon that runs, and the client that talks to it. */
 export class Docker {
   readonly directory: string;
   readonly #child: ChildProcess;
   #ended: Promise<void>;
 
-  private constructor(directory: string) {
+  private constructor(directory: string, { driver = "overlay2", dataRoot = join(directory, "data") }: DaemonOptions) {
     this.directory = directory;
     mkdirSync(this.config);
     const log = openSync(this.logPath, "a");
@@ -40,8 +47,8 @@ export class Docker {
       "setpriv",
       ["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
         .concat(["--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"])
-        .concat(["dockerd", "-s", "overlay2", "-H", `unix://${this.socket}`])
-        .concat(["--data-root", own("data"), "--exec-root", own("exec"), "--pidfile", own("dockerd.pid")])
+        .concat(["dockerd", "-s", driver, "-H", `unix://${this.socket}`])
+        .concat(["--data-root", dataRoot, "--exec-root", own("exec"), "--pidfile", own("dockerd.pid")])
         .concat(["--iptables=false", "--ip6tables=false", "--bridge=none"]),
       { stdio: ["ignore", log, log], env: { ...process.env, PATH: toolPath } },
     );
@@ -53,10 +60,10 @@ export class Docker {
   }
 
   /** Starts a daemon; the string says why there is none. */
-  static async start(): Promise<Docker | string> {
+  static async start(options: DaemonOptions = {}): Promise<Docker | string> {
     const missing = missingTool();
     if (missing !== undefined) return missing;
-    const docker = new Docker(mkdtempSync(join(tmpdir(), "lamella-dockerd-")));
+    const docker = new Docker(mkdtempSync(join(tmpdir(), "lamella-dockerd-")), options);
     const lastChance = (): void => docker.kill();
     process.once("exit", lastChance);
     let gone = false;
