@@ -99,6 +99,11 @@ export const commandTable: Readonly<Record<string, CommandEntry>> = {
   },
   df: { summary: "Show what the store holds on disk", group: "Store", load: () => import("./commands/df.ts") },
   gc: { summary: "Delete what nothing refers to any more", group: "Store", load: () => import("./commands/gc.ts") },
+  migrate: {
+    summary: "Move between storage drivers, and between Docker's root and the store",
+    group: "Store",
+    load: () => import("./commands/migrate.ts"),
+  },
   check: { summary: "Verify the store", group: "Store", load: () => import("./commands/check.ts") },
   unshare: {
     summary: "Run a program in the user namespace that rootless commands use",

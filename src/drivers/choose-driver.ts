@@ -1,6 +1,6 @@
 /**
  * Which driver a root gets. A name that somebody gives wins. Else the driver whose layers the root holds: a root with layers
- * of two drivers is an error, since either choice would hide images. Else the first of {@link unasked} that works here.
+ * of two drivers is an error, since either choice would hide images, unless it is being moved from one to the other. Else the first of {@link unasked} that works here.
  * docs/adr/0009-choice-of-driver.md has the reasons.
  */
 import { isLamellaError, LamellaError } from "../errors/lamella-error.ts";
@@ -12,6 +12,7 @@ import * as sys from "../sys/syscalls.ts";
 import type { Driver, DriverFactory } from "./driver.ts";
 import { foreignRootError } from "./foreign-root.ts";
 import { isLayerId } from "./layer-id.ts";
+import { chosenDriver } from "./migration-record.ts";
 import type { DriverName } from "./storage-options.ts";
 
 /** The drivers that a root without layers may get unasked, the first that works here. */
@@ -58,6 +59,11 @@ export async function chooseDriver(factories: Factories, wish: DriverWish): Prom
     return choose(factories, wish, [name], { chosen: "it was asked for", others: `${name} was asked for` });
   }
   const [only, second] = populated;
+  const moving = second === undefined ? undefined : chosenDriver(root);
+  if (moving !== undefined && populated.includes(moving)) {
+    const others = `${moving} counts while the root is being moved (\`lamella migrate\`)`;
+    return choose(factories, wish, [moving], { chosen: "it counts while the root is being moved", others });
+  }
   if (second !== undefined) return refused(factories, severalDrivers(root, populated));
   if (only !== undefined) {
     const others = `the root holds layers of ${only}`;

@@ -23,9 +23,11 @@ import type { DriverReport } from "../drivers/open-driver.ts";
 import { freeUse } from "../drivers/use.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
 import { textOfBytes } from "../lib/bytes.ts";
+import type { EndedMigration, EndMigrationOptions } from "../migrate/finish.ts";
 import type { FromDockerOptions } from "../migrate/from-docker.ts";
 import type { MigrationReport } from "../migrate/report.ts";
 import type { ToDockerOptions } from "../migrate/to-docker.ts";
+import type { ToDriverOptions } from "../migrate/to-driver.ts";
 import type { ImageConfig } from "../oci/config.ts";
 import { type Platform, parsePlatform } from "../oci/platform.ts";
 import type { ImportSource } from "../store/import-root.ts";
@@ -341,6 +343,28 @@ export class Engine implements AsyncDisposable {
   async migrateToDocker(options: ToDockerOptions): Promise<MigrationReport> {
     const { migrateToDocker } = await import("../migrate/to-docker.ts");
     return migrateToDocker(this.#store, options);
+  }
+
+  /**
+   * Moves everything to another driver, under the same root or into another one. The old data stays until
+   * {@link Engine.finishMigration}; this engine still works on it. Errors: failed_precondition when others use the store or a
+   * container is mounted.
+   */
+  async migrate(options: ToDriverOptions): Promise<MigrationReport> {
+    const { migrateToDriver } = await import("../migrate/to-driver.ts");
+    return migrateToDriver(this.#store, options);
+  }
+
+  /** Removes the data under the old driver after {@link Engine.migrate}. Errors: failed_precondition. */
+  static async finishMigration(options: EndMigrationOptions): Promise<EndedMigration> {
+    const { finishMigration } = await import("../migrate/finish.ts");
+    return finishMigration(options);
+  }
+
+  /** Gives up what {@link Engine.migrate} did: removes the data under the new driver. Errors: failed_precondition. */
+  static async undoMigration(options: EndMigrationOptions): Promise<EndedMigration> {
+    const { undoMigration } = await import("../migrate/finish.ts");
+    return undoMigration(options);
   }
 
   // ---- upkeep --------------------------------------------------------------------------------------------------------

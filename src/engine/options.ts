@@ -7,6 +7,8 @@ import type { SaveOptions as StoreSaveOptions } from "../store/save.ts";
 import type { CommitOptions as StoreCommitOptions, StoreOptions } from "../store/store.ts";
 import type { HostFacts } from "./host.ts";
 
+export type { EndedMigration } from "../migrate/finish.ts";
+export type { MigrationProgress, MigrationReport } from "../migrate/report.ts";
 export type { CheckOptions, GcOptions } from "../store/store.ts";
 
 export interface EngineOptions extends StoreOptions {

@@ -41,6 +41,7 @@ import {
   requireContainer,
 } from "./containers.ts";
 import type { StoreContext } from "./context.ts";
+import { readOtherHolds } from "./holds.ts";
 import { findImage, listImages, removeImage, requireImage, tagImage, tagsOf, untag } from "./images.ts";
 import type { ImportOptions, ImportSource } from "./import-root.ts";
 import type { LoadedImage, LoadOptions, LoadSource } from "./load.ts";
@@ -338,6 +339,21 @@ export class Store implements AsyncDisposable {
   async save(images: readonly string[], target: SaveTarget, options: SaveOptions = {}): Promise<void> {
     const { saveImages } = await import("./save.ts");
     await saveImages(this.#store, images, target, options);
+  }
+
+  /** The number of other processes (and other openings in this one) that have the store open. */
+  othersAtWork(): number {
+    const { paths, holds } = this.#store;
+    return readOtherHolds(paths.locks, holds.owner).livingOwners.length;
+  }
+
+  /**
+   * Removes everything: images, containers, layers, cache. The store is empty then, its directories stay.
+   * Errors: failed_precondition when a container is mounted.
+   */
+  async clear(): Promise<void> {
+    const { clearStore } = await import("./clear.ts");
+    await clearStore(this.#store);
   }
 
   /** A new name for a temporary file, which goes with this process. */
