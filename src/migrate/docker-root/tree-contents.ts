@@ -5,7 +5,7 @@
  */
 import type { ContentSource } from "../../diff/source.ts";
 import { RecordContents } from "../../diff/tar-record-source.ts";
-import { LamellaError } from "../../errors/lamella-error.ts";
+import { isLamellaError, LamellaError } from "../../errors/lamella-error.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import { LayerStack } from "../../overlayfs/layer-stack.ts";
 import * as C from "../../sys/constants.ts";
@@ -31,14 +31,20 @@ export class TreeContents implements Disposable {
   /** Opens a regular file of exactly that size. Errors: data_loss (CONTENT_LOST). */
   open(name: ByteString, sizeBytes: number): sys.OwnedFd {
     const path = withoutDots(name);
+    const found = this.#openAt(path, sizeBytes);
+    if (found !== undefined) return found;
+    const resolved = this.#resolve(path);
+    const behind = resolved === undefined || resolved === path ? undefined : this.#openAt(resolved, sizeBytes);
+    if (behind !== undefined) return behind;
+    throw damagedContent(name, `is missing, or no file of ${sizeBytes} bytes`);
+  }
+
+  #openAt(path: ByteString, sizeBytes: number): sys.OwnedFd | undefined {
     try {
       return new sys.OwnedFd(this.#files.open(path, sizeBytes, undefined));
     } catch (error) {
-      if (!(error instanceof LamellaError) || error.code !== "CONTENT_LOST") throw error;
-      const resolved = this.#resolve(path);
-      if (resolved === undefined || resolved === path)
-        throw damagedContent(name, "is missing or has another size", error);
-      return new sys.OwnedFd(this.#files.open(resolved, sizeBytes, undefined));
+      if (isLamellaError(error) && error.code === "CONTENT_LOST") return undefined;
+      throw error;
     }
   }
 
@@ -75,10 +81,9 @@ export class TreeContents implements Disposable {
 }
 
 /** The error for a file that is not what Docker noted of it. */
-export function damagedContent(name: ByteString, what: string, cause?: unknown): LamellaError {
+export function damagedContent(name: ByteString, what: string): LamellaError {
   return new LamellaError("data_loss", "CONTENT_LOST", `/${textOfBytes(name)} ${what}`, {
     hint: "Docker's own copy of the layer is damaged: `docker rmi` the image, and pull, load or build it again",
-    cause,
   });
 }
 
