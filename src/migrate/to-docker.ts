@@ -6,6 +6,7 @@
 import { isLamellaError, type LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
 import { Slots } from "../lib/slots.ts";
 import type { ChainId } from "../oci/digest.ts";
+import { failpoint } from "../store/failpoints.ts";
 import type { ImageListing, Store } from "../store/store.ts";
 import type { LayerRecord } from "../store/types.ts";
 import { DockerRoot } from "./docker-root/docker-root.ts";
@@ -56,6 +57,7 @@ export async function migrateToDocker(store: Store, options: ToDockerOptions): P
     return failure === undefined;
   });
   for (const { id } of moved) docker.addImage(id, (await store.config(id)).bytes);
+  failpoint("migrate.docker-images");
   docker.setTags(moved.flatMap(({ id, tags }) => tags.map((tag) => [tag, id] as const)));
   notes.push({ subject: docker.path, message: `start dockerd with --storage-driver ${docker.driver}` });
   const { made, madeBytes, sharedBytes } = writing;

@@ -15,6 +15,7 @@ import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
 import { makeDirectories } from "../fs/make-directories.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import type { ChainId } from "../oci/digest.ts";
+import { failpoint } from "../store/failpoints.ts";
 import { type ImageListing, Store } from "../store/store.ts";
 import type { ContainerRecord, LayerRecord } from "../store/types.ts";
 import { contentsOf } from "./finish.ts";
@@ -50,6 +51,7 @@ export async function migrateToDriver(source: Store, options: ToDriverOptions): 
   if (options.dryRun) return dryReport(source);
   refuseBusy(source);
   const record = beginMigration(source, driver, toRoot);
+  failpoint("migrate.begun");
   await using target = await Store.open({
     root: toRoot ?? source.root,
     driver,
@@ -71,6 +73,7 @@ export async function migrateToDriver(source: Store, options: ToDriverOptions): 
       fromContents,
       toContents: contentsOf(target),
     });
+    failpoint("migrate.moved");
     return report;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Named points in the store's work at which a test may kill the process, to prove that what a crash leaves is mended.
+ * Named points in the work of the store, and of moving it, at which a test may kill the process, to prove that what a crash leaves is mended.
  * Without a hook a point costs one comparison. The names are the contract of test/fault: each stands between two effects on
  * disk that another process could see separately.
  */
@@ -32,6 +32,13 @@ export const failpoints = [
   "gc.swept",
   "reclaim.layer-removed",
   "reclaim.swept",
+  "migrate.begun",
+  "migrate.moved",
+  "migrate.docker-noted",
+  "migrate.docker-tree-made",
+  "migrate.docker-filled",
+  "migrate.docker-placed",
+  "migrate.docker-images",
 ] as const;
 
 export type Failpoint = (typeof failpoints)[number];

@@ -26,6 +26,7 @@ import { type ChainId, chainIdOf, type DiffId, type Digest, hexOf } from "../../
 import { encodeJson, sortedMap } from "../../oci/json.ts";
 import { parseReference } from "../../oci/reference.ts";
 import { familiarName } from "../../store/archived-image.ts";
+import { failpoint } from "../../store/failpoints.ts";
 import { flushFileSystem } from "../../store/flush.ts";
 import { AT_FDCWD, RENAME_NOREPLACE } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
@@ -115,17 +116,21 @@ export class DockerWriter implements Disposable {
     const staging = `${this.#absolute("tmp")}/lamella-${cacheId}`;
     mkdirSync(staging, { mode: 0o700 });
     syncDirectory(bytesOfText(this.#absolute("tmp")));
+    failpoint("migrate.docker-noted");
     try {
       const target = await this.#trees.create(cacheId, parentCacheId);
+      failpoint("migrate.docker-tree-made");
       const written = await this.#fill(layer, { target, staging, ...options });
       const size = await this.#trees.sizeOf(cacheId, written.contentBytes);
       const files: Record<string, string> = { diff: diffId, size: String(size), "cache-id": cacheId };
       if (parent !== undefined) files.parent = parent;
       for (const [name, content] of Object.entries(files))
         writeFileSync(`${staging}/${name}`, content, { mode: 0o644, flag: "wx" });
+      failpoint("migrate.docker-filled");
       await flushFileSystem(textOfBytes(this.#home));
       await flushFileSystem(staging);
       this.#place(staging, chainIdOf(parent, diffId));
+      failpoint("migrate.docker-placed");
       this.#cacheIds.set(chainIdOf(parent, diffId), cacheId);
       return written;
     } catch (error) {
