@@ -88,7 +88,7 @@ describe("killed while it moves", { skip: mounts === true ? undefined : mounts }
           if (point.includes("migrate.moved")) return;
           assert.equal(store.driver.name, "overlay2", "the old driver counts until all is moved");
           assert.equal(await stateOf(store), state);
-          await using half = await Store.open({ root: copy, driver: "vfs", alongside: true, durable: false });
+          await using half = await Store.open({ root: copy, driver: "vfs", durable: false });
           assert.deepEqual((await half.check({ deep: true })).findings, []);
           layers = half.layers().length;
         }

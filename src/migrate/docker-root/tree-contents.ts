@@ -55,7 +55,7 @@ export class TreeContents implements Disposable {
 
   /** The path without symbolic links; undefined when it leads nowhere. */
   #resolve(path: ByteString): ByteString | undefined {
-    this.#stack ??= LayerStack.open(this.#content.layers, this.#content.prefix);
+    this.#stack ??= LayerStack.open(this.#content.layers, this.#content);
     const todo = path.split("/").reverse();
     let done: ByteString[] = [];
     let links = 0;

@@ -15,6 +15,7 @@
 import type { ContentSource, DiffSource, OverlayXattrPrefix } from "../../diff/source.ts";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
+import type { LayerMarks } from "../../overlayfs/layer-marks.ts";
 import { AT_FDCWD, S_IFDIR, S_IFMT } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
@@ -40,10 +41,12 @@ export interface ContainerMount {
 
 /** The drivers whose directories are understood, by the names of their directories. */
 export const treesOf: Readonly<Record<string, (home: ByteString, prefix: OverlayXattrPrefix) => DockerTrees>> = {
-  overlay2: (home, prefix) => overlay2Trees(home, prefix),
+  overlay2: (home, prefix) => linkedTrees(home, { prefix }),
+  "fuse-overlayfs": (home, prefix) => linkedTrees(home, { prefix, marks: "any" }),
   overlay: (home, prefix) => overlayTrees(home, prefix),
   vfs: (home) => plainTrees(`${home}/dir`),
   btrfs: (home) => plainTrees(`${home}/subvolumes`),
+  aufs: (home, prefix) => branches(home, { prefix, marks: "any" }),
 };
 
 const idPattern = /^[0-9A-Za-z_-]{1,128}$/;
@@ -62,7 +65,8 @@ function directory(id: string, path: ByteString): ByteString {
   return path;
 }
 
-function overlay2Trees(home: ByteString, prefix: OverlayXattrPrefix): DockerTrees {
+/** Layers over those that their files `lower` name by links. */
+function linkedTrees(home: ByteString, marks: LayerMarks): DockerTrees {
   const diffOf = (id: string): ByteString => {
     directory(id, `${home}/${checkLayerName(id)}`);
     return directory(id, `${home}/${id}/diff`);
@@ -78,9 +82,25 @@ function overlay2Trees(home: ByteString, prefix: OverlayXattrPrefix): DockerTree
       return diffOf(below);
     });
   };
-  const upper = (id: string): DiffSource => ({ kind: "upper", upper: diffOf(id), lowers: lowersOf(id), prefix });
+  return stackedTrees(marks, diffOf, lowersOf);
+}
+
+/** Branches of aufs, over those that the files in `layers/` list. */
+function branches(home: ByteString, marks: LayerMarks): DockerTrees {
+  const diffOf = (id: string): ByteString => directory(id, `${home}/diff/${checkLayerName(id)}`);
+  const lowersOf = (id: string): ByteString[] =>
+    (readSmall(`${home}/layers/${checkLayerName(id)}`) ?? "").split("\n").filter(Boolean).map(diffOf);
+  return stackedTrees(marks, diffOf, lowersOf);
+}
+
+function stackedTrees(
+  marks: LayerMarks,
+  diffOf: (id: string) => ByteString,
+  lowersOf: (id: string) => ByteString[],
+): DockerTrees {
+  const upper = (id: string): DiffSource => ({ kind: "upper", upper: diffOf(id), lowers: lowersOf(id), ...marks });
   return {
-    content: (id) => ({ layers: [diffOf(id), ...lowersOf(id)], prefix }),
+    content: (id) => ({ layers: [diffOf(id), ...lowersOf(id)], ...marks }),
     changes: upper,
     containerChanges: ({ mountId }) => upper(mountId),
   };
