@@ -73,12 +73,13 @@ export function mountOverlay(overlay: OverlayMount, target: ByteString, api: Mou
 
 /**
  * A mounted overlay that is attached nowhere: its files are reached through the descriptor, and it ends with it. Undefined
- * where the kernel has no such thing for these layers (before 5.2, or before 6.8 with paths over 255 bytes in all).
+ * where the kernel has no such thing for these layers (before 5.2; before 6.8 with paths over 255 bytes in all, or with a
+ * comma, which fsconfig refuses on behalf of file systems that still take one string).
  */
 export function openOverlay(overlay: OverlayMount, api: MountApi = "auto"): sys.OwnedFd | undefined {
   const perLayer = kernelAtLeast(6, 8);
   const joined = overlay.lowers.map(escapeLayer).join(":");
-  if (!perLayer && (api === "auto" ? joined.length > LONGEST_STRING : true)) return undefined;
+  if (!perLayer && (api === "fsconfig" || joined.length > LONGEST_STRING || hasComma(overlay))) return undefined;
   const fd = raw.fsopen("overlay", FSOPEN_CLOEXEC);
   if (fd === -ENOSYS || (fd === -EPERM && api === "auto")) return undefined;
   if (fd < 0) throw new SyscallError("fsopen overlay", -fd);
@@ -117,6 +118,10 @@ export function openOverlay(overlay: OverlayMount, api: MountApi = "auto"): sys.
   } finally {
     for (const layer of held) layer[Symbol.dispose]();
   }
+}
+
+function hasComma({ lowers, upper, work }: OverlayMount): boolean {
+  return [...lowers, upper, work].some((path) => path?.includes(","));
 }
 
 function escapeLayer(path: ByteString): ByteString {
