@@ -28,7 +28,7 @@ import { type Operation, operationSequence, performAll, plantedTree } from "../s
 import { differences, snapshot } from "../support/tree-snapshot.ts";
 
 /** Sequences a combination of options; all combinations together are thousands of layers. */
-const RUNS = 500;
+const RUNS = Number(process.env.LAMELLA_TEST_RUNS ?? 500);
 
 /** Runs one sequence; throws with what differs. */
 function check(layers: readonly (readonly Operation[])[], options: LabOptions): void {

@@ -8,6 +8,7 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs shm /dev/shm
+mkdir -p /run/lock/lvm
 mount -t cgroup2 cgroup /sys/fs/cgroup
 exec </dev/null >/dev/ttyS0 2>&1
 ln -sf /proc/self/fd /dev/fd
@@ -15,6 +16,8 @@ hostname lamella-vm
 ip link set lo up
 mount --make-rshared /
 
+# No udev runs here; the tools make the device nodes themselves.
+export DM_DISABLE_UDEV=1
 . /run/lamella/job.sh
 printf '%s\n' "${module_options[@]}" >/etc/modprobe.d/lamella.conf
 # What no mount loads by itself.

@@ -36,6 +36,11 @@ const packages = [
 /** Room for what the tests write; the disk is sparse. */
 const sizeMiB = 16 * 1024;
 
+const lvmWithoutUdev = `activation { udev_sync = 0 udev_rules = 0 }
+devices { obtain_device_list_from_udev = 0 external_device_info_source = "none" }
+backup { backup = 0 archive = 0 }
+`;
+
 /** Neither read by a test nor by a tool in the machine. */
 const dispensable = ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists"];
 
@@ -57,6 +62,7 @@ export function prepareImage(mirrors: Mirrors): RootImage {
     copyFileSync(process.execPath, join(root, "usr/local/bin/node"));
     writeFileSync(join(root, "etc/hostname"), "lamella-vm\n");
     writeFileSync(join(root, "etc/fstab"), "");
+    writeFileSync(join(root, "etc/lvm/lvmlocal.conf"), lvmWithoutUdev);
     output("chroot", [root, "node", "--version"]);
     copyFileSync(join(root, "bin/busybox"), join(home, "busybox"));
     makeDisk(root, join(home, "root.ext4"), sizeMiB);

@@ -47,6 +47,9 @@ const kernelArguments = [
   // Programs at the same addresses each time are not translated again each time: starting one takes a third.
   "norandmaps",
   "random.trust_cpu=on",
+  // The emulated timer may tick late on a busy host, which is not a broken one.
+  "no_timer_check",
+  "nowatchdog",
   "quiet",
 ];
 

@@ -2,7 +2,7 @@
  * The disk with the project: its sources as JavaScript in the places the TypeScript has in the repository, and the packages
  * they need. Made anew for every run, which takes a second or two; compiling in the machine would take minutes.
  */
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, realpathSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { build } from "esbuild";
 import { makeDisk } from "./disk.ts";
@@ -17,6 +17,8 @@ export async function makeProjectDisk(path: string, staging: string): Promise<vo
   mkdirSync(staging);
   await compile(staging);
   cpSync(join(root, "package.json"), join(staging, "package.json"));
+  // Tests preload it for the processes they start; here there is no TypeScript to register for.
+  writeFileSync(join(staging, "test/register.mjs"), "");
   copyPackages(staging);
   makeDisk(staging, path, 1024);
 }
