@@ -11,7 +11,7 @@ import * as C from "../sys/constants.ts";
 import { OwnedFd, openat, type Stat } from "../sys/syscalls.ts";
 import type { CandidatesHint } from "./source.ts";
 import { statOf, TreesComparer } from "./trees-compare.ts";
-import type { DirectoryFindings, Findings } from "./trees-findings.ts";
+import { type DirectoryFindings, type Findings, noFindings } from "./trees-findings.ts";
 import { NothingKnown } from "./trees-known.ts";
 import { typeOf } from "./trees-rules.ts";
 
@@ -37,7 +37,7 @@ export function compareCandidates(
   check: () => void,
 ): CandidateFindings {
   const root = candidateTree(hint);
-  if (root.whole) return { findings: { directories: [], links: [], visited: 0 }, walks: [BOTH] };
+  if (root.whole) return { findings: noFindings(), walks: [BOTH] };
   const comparer = new TreesComparer(roots.parentFd, new NothingKnown(undefined));
   const walks: ByteString[] = [];
 

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it, type TestContext } from "node:test";
 import { type ClockStamp, takeClockStamp } from "../../src/diff/clock-stamp.ts";
-import type { TreesHint } from "../../src/diff/source.ts";
+import type { TreesHint, TreesSource } from "../../src/diff/source.ts";
 import { writeManifest } from "../../src/diff/tree-manifest-write.ts";
 import { TreesDiffer } from "../../src/diff/trees-differ.ts";
 import { copyTree } from "../../src/fs/copy-tree.ts";
@@ -109,6 +109,63 @@ describe("how much is looked at", () => {
 
   it("none: nothing, not even the trees", () => {
     assert.deepEqual(diff(fresh(), fresh(), { kind: "none" }), { stream: [], visited: 0 });
+  });
+});
+
+describe("any number of threads", () => {
+  it("gives the same stream", (t) => {
+    if (!mounts(t)) return;
+    using lab = new CloneLab("btrfs");
+    const volume = join(lab.tree, "..");
+    for (let i = 0; i < 8; i++) {
+      fs.mkdirSync(join(lab.tree, `${i}`));
+      plant(join(lab.tree, `${i}`));
+    }
+    settle();
+    const { parent, tree, clock } = lab.clone();
+    const [copy, path, links] = [join(volume, "copy"), join(volume, "manifest"), join(volume, "links")];
+    copyTree(parent, copy);
+    settle();
+    writeManifest(copy, path);
+    fs.mkdirSync(join(volume, "parent"));
+    const linksParent = join(volume, "parent/tree");
+    copyTree(parent, linksParent);
+    execFileSync("cp", ["-al", linksParent, links]);
+    const replace = (root: string, name: string): void => {
+      fs.rmSync(join(root, name));
+      fs.writeFileSync(join(root, name), "replaced");
+    };
+    for (const root of [tree, copy, links]) {
+      for (let i = 0; i < 8; i++) {
+        replace(root, `${i}/d${i}/f${i}`);
+        fs.linkSync(join(root, `${i}/d1/f1`), join(root, `${(i + 5) % 8}/linked`));
+        fs.renameSync(join(root, `${i}/d2`), join(root, `${(i + 3) % 8}/moved${i}`));
+      }
+    }
+    const sources: readonly TreesSource[] = [
+      { kind: "trees", parent, tree, hint: { kind: "clone", clock } },
+      { kind: "trees", parent, tree: copy, hint: { kind: "manifest", path } },
+      { kind: "trees", parent: linksParent, tree: links, hint: { kind: "inode" } },
+      {
+        kind: "trees",
+        parent,
+        tree,
+        hint: { kind: "candidates", paths: [], subtrees: [...Array(8).keys()].map(String) },
+      },
+    ];
+    for (const source of sources) {
+      const stream = (threads: number, hint = source.hint): string[] => {
+        const differ = new TreesDiffer({ ...source, hint }, { threads });
+        const changes = [...differ.changes()].map(short);
+        assert.equal(differ.doubt, undefined);
+        return changes;
+      };
+      const one = stream(1);
+      assert.ok(one.length > 200);
+      for (const threads of [2, 4]) assert.deepEqual(stream(threads), one);
+      const { hint: _, ...whole } = source;
+      assert.deepEqual([...new TreesDiffer(whole).changes()].map(short), one);
+    }
   });
 });
 
