@@ -18,7 +18,8 @@ export const vfsFactory: DriverFactory = {
     withTrialDirectory(home, (directory) => [writable(directory), reflink(directory), projectQuota(directory)]),
   open: async (home, options) => {
     const parsed = parseVfsOptions(options);
-    for (const [name, mode] of [...treeFolders, ["/dir", 0o700] as const]) makeDirectory(`${home}${name}`, mode);
+    for (const [name, mode] of treeFolders) makeDirectory(`${home}${name}`, mode);
+    for (const name of ["dir", "manifests"]) makeDirectory(`${home}/${name}`, 0o700);
     const quota = ProjectQuota.open(home, `${home}/.lamella/quota-lock`);
     if (parsed.sizeBytes !== undefined && typeof quota === "string") throw noQuota(quota);
     return new VfsDriver(home, parsed, quota);

@@ -1,23 +1,30 @@
 /**
  * The driver vfs: every layer a full copy of its parent. It needs nothing of the kernel, costs a copy per layer (none of the
- * data where the file system has reflinks), and is never chosen unasked.
+ * data where the file system has reflinks), and is never chosen unasked. A manifest taken of each copy tells later what in it
+ * is as it was copied, so that a diff looks at one tree and opens what changed.
  *
  *     <home>/                  0710
  *       dir/<id>/                     the layer's whole tree
+ *       manifests/<id>                what the tree was when it was copied (docs/formats/tree-manifest.md)
  *       layers/, mnt/, .lamella/      see ../tree-driver.ts
  *       dir/.<id>-creating-<hex>/, dir/.<id>-removing-<hex>/   unfinished creations and removals
+ *       manifests/.<id>-creating-<hex>                         the manifest of an unfinished creation
  *
  * Docker's layout has `dir/` alone.
  */
 import { randomBytes } from "node:crypto";
+import type { TreesSource } from "../../diff/source.ts";
+import { writeManifestInBackground } from "../../diff/tree-manifest.ts";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { inheritsProject, type ProjectQuota } from "../../fs/project-quota.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
 import { copyTreeInBackground, removeTreeInBackground, treeUsage } from "../../fs/tree-jobs.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
-import { AT_FDCWD, O_DIRECTORY, O_RDONLY, RENAME_NOREPLACE } from "../../sys/constants.ts";
+import { AT_FDCWD, RENAME_NOREPLACE } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { DriverCapabilities, LayerId, LayerUsage } from "../driver.ts";
+import { namesIn } from "../layer-folders.ts";
+import { isLayerId } from "../layer-id.ts";
 import { type NewTree, TreeDriver } from "../tree-driver.ts";
 
 /** What a removal deletes at once before it hands the rest to a worker thread. */
@@ -41,7 +48,7 @@ export class VfsDriver extends TreeDriver {
   constructor(home: ByteString, options: VfsOptions, quota: ProjectQuota | string) {
     super(home);
     const maxDepth = Number.POSITIVE_INFINITY;
-    this.capabilities = { nativeDiff: false, stacks: false, maxDepth, quota: typeof quota !== "string" };
+    this.capabilities = { nativeDiff: true, stacks: false, maxDepth, quota: typeof quota !== "string" };
     this.writableSizeBytes = options.sizeBytes;
     this.#quota = quota;
     this.#bestEffortXattrs = options.bestEffortXattrs;
@@ -56,8 +63,7 @@ export class VfsDriver extends TreeDriver {
   }
 
   protected treeNames(): readonly string[] {
-    using directory = sys.open(`${this.home}/dir`, O_RDONLY | O_DIRECTORY);
-    return sys.readdir(directory.fd).map((entry) => entry.name);
+    return namesIn(`${this.home}/dir`);
   }
 
   protected async makeTree(tree: NewTree): Promise<ReadonlyMap<string, ByteString>> {
@@ -65,24 +71,36 @@ export class VfsDriver extends TreeDriver {
     sys.mkdirat(AT_FDCWD, building, 0o755);
     sys.lchmodat(AT_FDCWD, building, 0o755);
     if (tree.sizeBytes !== undefined) this.#limit(building, tree.sizeBytes);
-    if (tree.parent !== undefined) await copyTreeInBackground(this.treeOf(tree.parent), building);
+    if (tree.parent !== undefined) {
+      await copyTreeInBackground(this.treeOf(tree.parent), building);
+      await writeManifestInBackground(building, this.#manifestInTheMaking(tree));
+    }
     return new Map();
   }
 
   protected placeTree(tree: NewTree): void {
     sys.renameat2(AT_FDCWD, this.#building(tree), AT_FDCWD, this.treeOf(tree.id), RENAME_NOREPLACE);
+    // After the tree, so that it is no other layer's. Without it the trees would be compared whole.
+    if (tree.parent !== undefined)
+      sys.renameat2(AT_FDCWD, this.#manifestInTheMaking(tree), AT_FDCWD, this.#manifest(tree.id));
   }
 
   protected async abandonTree(tree: NewTree): Promise<void> {
     const building = this.#building(tree);
     if (tree.sizeBytes !== undefined) this.#release(building);
     removeTree(building);
+    sys.unlinkIfExists(AT_FDCWD, this.#manifestInTheMaking(tree));
   }
 
   protected setTreeAside(id: LayerId): () => Promise<void> {
     const aside = this.#aside(id, "removing", randomBytes(4).toString("hex"));
     sys.renameat2(AT_FDCWD, this.treeOf(id), AT_FDCWD, aside);
+    sys.unlinkIfExists(AT_FDCWD, this.#manifest(id));
     return () => this.#delete(aside);
+  }
+
+  protected override hintOf(id: LayerId): TreesSource["hint"] {
+    return { kind: "manifest", path: this.#manifest(id) };
   }
 
   protected async reclaimTrees(isGoing: (hex: string) => boolean): Promise<number> {
@@ -91,6 +109,12 @@ export class VfsDriver extends TreeDriver {
       const hex = /^\.[0-9a-f]{64}-(?:creating|removing)-([0-9a-f]+)$/.exec(name)?.[1];
       if (hex === undefined || isGoing(hex)) continue;
       await this.#delete(`${this.home}/dir/${name}`);
+      count++;
+    }
+    for (const name of namesIn(`${this.home}/manifests`)) {
+      const hex = /^\.[0-9a-f]{64}-creating-([0-9a-f]+)$/.exec(name)?.[1];
+      if (hex === undefined ? isLayerId(name) && this.hasTree(name) : isGoing(hex)) continue;
+      sys.unlinkIfExists(AT_FDCWD, `${this.home}/manifests/${name}`);
       count++;
     }
     return count;
@@ -107,6 +131,14 @@ export class VfsDriver extends TreeDriver {
 
   #building(tree: NewTree): ByteString {
     return this.#aside(tree.id, "creating", tree.hex);
+  }
+
+  #manifest(id: LayerId): ByteString {
+    return `${this.home}/manifests/${id}`;
+  }
+
+  #manifestInTheMaking({ id, hex }: NewTree): ByteString {
+    return `${this.home}/manifests/.${id}-creating-${hex}`;
   }
 
   #aside(id: string, what: "creating" | "removing", hex: string): ByteString {
