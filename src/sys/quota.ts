@@ -56,7 +56,7 @@ export function setProject(fd: number, id: number): number {
   const attributes = Buffer.alloc(28);
   const r = raw.ioctl(fd, FS_IOC_FSGETXATTR, attributes);
   if (r < 0) return r;
-  attributes.writeUInt32LE(attributes.readUInt32LE(0) | FS_XFLAG_PROJINHERIT, 0);
+  attributes.writeUInt32LE((attributes.readUInt32LE(0) | FS_XFLAG_PROJINHERIT) >>> 0, 0);
   attributes.writeUInt32LE(id, 12);
   return raw.ioctl(fd, FS_IOC_FSSETXATTR, attributes);
 }
