@@ -29,6 +29,7 @@ const listed: Readonly<Record<string, Boot>> = {
     moduleOptions: [],
     files: [
       `${guest}/drivers.test.ts`,
+      `${guest}/quota.test.ts`,
       "test/mount/diff-property.test.ts",
       "test/mount/drivers-overlay2.test.ts",
       "test/mount/layer-record.test.ts",
@@ -49,7 +50,12 @@ const listed: Readonly<Record<string, Boot>> = {
     about: "a kernel without attributes of the user namespace in overlays, mount_setattr and much else",
     kernel: "5.10",
     moduleOptions: [],
-    files: [`${guest}/drivers.test.ts`, "test/mount/overlay-mount.test.ts", "test/mount/upper-differ.test.ts"],
+    files: [
+      `${guest}/drivers.test.ts`,
+      `${guest}/quota.test.ts`,
+      "test/mount/overlay-mount.test.ts",
+      "test/mount/upper-differ.test.ts",
+    ],
     environment: {},
   },
 };
