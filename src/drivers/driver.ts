@@ -29,7 +29,8 @@
  * whose layers are whole trees says only how to make, reach and drop one (./tree-driver.ts), and the differ of two trees
  * does the rest.
  *
- * Durability is the store's business (one syncfs before it publishes); a driver fsyncs nothing but its own small files.
+ * Durability is the store's business (one syncfs before it publishes); a driver fsyncs nothing but its own small files. Where
+ * layers are file systems of their own, which that syncfs does not reach, `flush` does it.
  * src/testing has the suite that every driver passes on its real backend.
  */
 import type { ApplyTarget, ContentSource, DiffSource } from "../diff/source.ts";
@@ -157,6 +158,12 @@ export interface Driver {
   remove(id: LayerId): Promise<void>;
   /** Deletes what crashed creations and removals left. Returns the number of things deleted. */
   reclaim(): Promise<number>;
+
+  /**
+   * Makes layers durable that are whole and are not written to any more. Only where they are not on the home's file system; the
+   * store calls it before it publishes them.
+   */
+  flush?(ids: readonly LayerId[]): Promise<void>;
 
   usage(id: LayerId): Promise<LayerUsage>;
   /** Ordered pairs, exactly as `docker info` prints them for this driver. */

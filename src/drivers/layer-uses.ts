@@ -15,6 +15,7 @@
 import { readlinkSync } from "node:fs";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { SyscallError } from "../errors/syscall-error.ts";
+import { openLockFile } from "../fs/locks.ts";
 import type { ByteString } from "../lib/bytes.ts";
 import {
   AT_FDCWD,
@@ -23,7 +24,6 @@ import {
   F_RDLCK,
   F_UNLCK,
   F_WRLCK,
-  O_CREAT,
   O_NOFOLLOW,
   O_RDWR,
 } from "../sys/constants.ts";
@@ -148,7 +148,7 @@ export class LayerUses {
 
   #openGate(path: ByteString): sys.OwnedFd {
     for (;;) {
-      const file = sys.open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
+      const file = openLockFile(path);
       lock(file.fd, F_WRLCK, 0, 1, true);
       const there = sys.statIfExists(AT_FDCWD, path);
       if (there !== undefined && sys.sameInode(there, sys.fstat(file.fd))) return file;

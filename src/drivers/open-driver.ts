@@ -6,10 +6,14 @@ import { fuseOverlayFactory } from "./fuse-overlay/factory.ts";
 import { overlayFactory } from "./overlay/factory.ts";
 import { overlay2Factory } from "./overlay2/factory.ts";
 import { vfsFactory } from "./vfs/factory.ts";
+import { zfsFactory } from "./zfs/factory.ts";
 
 /** All drivers by name. */
 export const driverFactories: ReadonlyMap<string, DriverFactory> = new Map(
-  [overlay2Factory, overlayFactory, fuseOverlayFactory, vfsFactory].map((factory) => [factory.name, factory]),
+  [overlay2Factory, overlayFactory, zfsFactory, fuseOverlayFactory, vfsFactory].map((factory) => [
+    factory.name,
+    factory,
+  ]),
 );
 
 /** Opens the driver of a root, see ./choose-driver.ts. Errors: those of `Choice.error`. */

@@ -19,7 +19,7 @@ import type { ApplyTarget, ContentSource, DiffSource, TreesSource } from "../dif
 import { isLamellaError, LamellaError } from "../errors/lamella-error.ts";
 import { hasCode } from "../errors/syscall-error.ts";
 import { lockFile, tryLockFile } from "../fs/locks.ts";
-import { detachedBind } from "../fs/mounts.ts";
+import { detachedBind, isMountPoint } from "../fs/mounts.ts";
 import type { ByteString } from "../lib/bytes.ts";
 import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
@@ -125,8 +125,8 @@ export abstract class TreeDriver implements Driver {
     return unmountAt(this.treeOf(id));
   }
 
-  /** How the changes of a layer to its parent are found without comparing the trees, if there is a way. */
-  protected hintOf(_id: LayerId, _facts: LayerFacts): TreesSource["hint"] {
+  /** How the changes of a layer to its parent are found without comparing the trees, if there is a way. Both can be reached. */
+  protected hintOf(_id: LayerId, _facts: LayerFacts): TreesSource["hint"] | Promise<TreesSource["hint"]> {
     return undefined;
   }
 
@@ -138,7 +138,7 @@ export abstract class TreeDriver implements Driver {
     const hex = randomBytes(4).toString("hex");
     const tree: NewTree = { id, parent, sizeBytes: options.sizeBytes, hex };
     // Held while the tree is made, so that `reclaim` leaves it alone; the lock file goes with the creation.
-    const guard = `${this.home}/.lamella/creating-${hex}`;
+    const guard = this.#guardOf(hex);
     using _ = lockFile(guard, "shared");
     let written = false;
     try {
@@ -148,6 +148,7 @@ export abstract class TreeDriver implements Driver {
       this.records.write(id, newFacts(parent, more));
       written = true;
       this.placeTree(tree);
+      if (this.mountsTrees && isMountPoint(this.treeOf(id))) this.#leaveIdle(id);
     } catch (error) {
       await this.abandonTree(tree);
       if (hasCode(error, "EEXIST")) throw layerExists(id);
@@ -258,20 +259,11 @@ export abstract class TreeDriver implements Driver {
   }
 
   async reclaim(): Promise<number> {
-    let count = 0;
+    let count = this.#endLeftMounts(`${this.home}/mnt/`, String, (id) => unmountAt(`${this.home}/mnt/${id}`));
+    if (this.mountsTrees)
+      count += this.#endLeftMounts(this.treeOf("" as LayerId), treeKey, (id) => this.detachTree(id));
     const lock = `${this.home}/.lamella/lock`;
-    const isGoing = (hex: string): boolean => {
-      const guard = `${this.home}/.lamella/creating-${hex}`;
-      using held = tryLockFile(guard, "exclusive");
-      if (held === undefined) return true;
-      raw.unlinkat(AT_FDCWD, guard);
-      return false;
-    };
-    for (const left of leftMounts(this.uses, `${this.home}/mnt/`, (rest) => (isLayerId(rest) ? rest : undefined))) {
-      this.uses.unused(left, () => unmountAt(`${this.home}/mnt/${left}`));
-      count++;
-    }
-    if (this.mountsTrees) count += this.#reclaimTreeMounts();
+    const isGoing = (hex: string): boolean => this.isBeingMade(hex);
     {
       using _ = lockFile(lock, "exclusive");
       for (const name of this.#stateNames()) if (name.startsWith("creating-")) isGoing(name.slice("creating-".length));
@@ -289,13 +281,14 @@ export abstract class TreeDriver implements Driver {
     const { parent } = facts;
     const tree = this.treeOf(id);
     if (parent === undefined) return useOf({ kind: "trees", parent: undefined, tree }, [this.reach(id)]);
-    const hint = this.hintOf(id, facts);
-    const source: TreesSource = { kind: "trees", parent: this.treeOf(parent), tree, ...(hint && { hint }) };
-    const above = this.reach(id);
+    const uses: AsyncDisposable[] = [];
     try {
-      return useOf(source, [above, this.reach(parent)]);
+      uses.push(this.reach(id));
+      uses.push(this.reach(parent));
+      const hint = await this.hintOf(id, facts);
+      return useOf({ kind: "trees", parent: this.treeOf(parent), tree, ...(hint && { hint }) }, uses);
     } catch (error) {
-      await above[Symbol.asyncDispose]();
+      await useOf(undefined, uses)[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -315,6 +308,15 @@ export abstract class TreeDriver implements Driver {
     return this.records.read(id);
   }
 
+  /** True while the creation with this random number is under way, in whatever process. */
+  protected isBeingMade(hex: string): boolean {
+    const guard = this.#guardOf(hex);
+    using held = tryLockFile(guard, "exclusive");
+    if (held === undefined) return true;
+    raw.unlinkat(AT_FDCWD, guard);
+    return false;
+  }
+
   /** Makes a layer's tree reachable at `treeOf(id)`, in this mount namespace, until it is disposed. */
   protected reach(id: LayerId, options: { readonly keep?: boolean | undefined } = {}): Use<ByteString> {
     const target = this.treeOf(id);
@@ -323,32 +325,47 @@ export abstract class TreeDriver implements Driver {
     const attach = (): void => this.attachTree(id, facts);
     const use = joinMount(this.uses, treeKey(id), { target, keep: options.keep, reuse: true, attach });
     this.#idle.delete(id);
-    return useUntil(target, () =>
-      this.uses.end(use, () => {
-        this.#idle.add(id);
-        for (const oldest of this.#idle) {
-          if (this.#idle.size <= MOST_IDLE) break;
-          if (oldest !== id) this.#detachIdle(oldest);
-        }
-      }),
-    );
+    return useUntil(target, () => this.uses.end(use, () => this.#leaveIdle(id)));
+  }
+
+  /** Leaves a layer's tree mounted for the next caller, and ends the mount that has been unused the longest. */
+  #leaveIdle(id: LayerId): void {
+    this.#idle.add(id);
+    for (const oldest of this.#idle) {
+      if (this.#idle.size <= MOST_IDLE) break;
+      if (oldest !== id) this.#detachIdle(oldest);
+    }
   }
 
   #detachIdle(id: LayerId): void {
     this.#idle.delete(id);
+    this.#unlessUsed(treeKey(id), () => this.detachTree(id));
+  }
+
+  /** Ends mounts right below a folder that nobody uses. Returns their number. */
+  #endLeftMounts(folder: ByteString, keyOf: (id: LayerId) => string, detach: (id: LayerId) => boolean): number {
+    let count = 0;
+    const left = leftMounts(this.uses, folder, (rest) => (isLayerId(rest) ? keyOf(rest) : undefined));
+    for (const key of left) {
+      const id = key.slice(keyOf("" as LayerId).length) as LayerId;
+      if (this.#idle.has(id)) continue;
+      if (this.#unlessUsed(key, () => detach(id))) count++;
+    }
+    return count;
+  }
+
+  /** Ends a mount, unless somebody has come to use it, who will leave it behind or end it himself. */
+  #unlessUsed(key: string, detach: () => boolean): boolean {
     try {
-      this.uses.unused(treeKey(id), () => this.detachTree(id));
+      return this.uses.unused(key, detach);
     } catch (error) {
-      // Somebody else has come to use it, and will leave it behind or end it himself.
       if (!isLamellaError(error, "failed_precondition")) throw error;
+      return false;
     }
   }
 
-  #reclaimTreeMounts(): number {
-    const folder = this.treeOf("" as LayerId);
-    const left = leftMounts(this.uses, folder, (rest) => (isLayerId(rest) ? treeKey(rest) : undefined));
-    for (const key of left) this.uses.unused(key, () => this.detachTree(key.slice(treeKey("").length) as LayerId));
-    return left.length;
+  #guardOf(hex: string): ByteString {
+    return `${this.home}/.lamella/creating-${hex}`;
   }
 
   #stateNames(): string[] {

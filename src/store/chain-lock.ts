@@ -8,8 +8,9 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { throwIfAborted } from "../errors/lamella-error.ts";
+import { openLockFile } from "../fs/locks.ts";
 import { bytesOfText } from "../lib/bytes.ts";
-import { AT_FDCWD, LOCK_EX, LOCK_NB, O_CREAT, O_NOFOLLOW, O_RDWR } from "../sys/constants.ts";
+import { AT_FDCWD, LOCK_EX, LOCK_NB } from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import * as sys from "../sys/syscalls.ts";
 
@@ -20,7 +21,7 @@ const longestPauseMs = 50;
 export function tryLock(path: string): Disposable | undefined {
   const bytes = bytesOfText(path);
   for (;;) {
-    const file = sys.open(bytes, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
+    const file = openLockFile(bytes);
     if (!sys.flock(file.fd, LOCK_EX | LOCK_NB)) {
       file[Symbol.dispose]();
       return undefined;

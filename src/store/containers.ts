@@ -4,12 +4,13 @@ import { rmSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { type ExportedLayer, type ExportLayerOptions, exportLayer } from "../diff/export-layer.ts";
 import { LamellaError } from "../errors/lamella-error.ts";
+import { flushFileSystem } from "../fs/flush.ts";
+import { bytesOfText } from "../lib/bytes.ts";
 import { nearest } from "../lib/nearest.ts";
 import { configTime, encodeConfig, type ImageConfig, parseConfig } from "../oci/config.ts";
 import { readBlob } from "./blobs.ts";
 import type { StoreContext } from "./context.ts";
 import { failpoint } from "./failpoints.ts";
-import { flushFileSystem } from "./flush.ts";
 import { ambiguous, requireImage } from "./images.ts";
 import { publish } from "./publish.ts";
 import { askForSweep } from "./remove.ts";
@@ -68,7 +69,7 @@ export async function recordContainer(
 ): Promise<ContainerRecord> {
   const { active, container, durable } = request;
   const { tables } = store;
-  if (store.durable && durable) await flushFileSystem(store.paths.root);
+  if (store.durable && durable) await flushFileSystem(bytesOfText(store.paths.root));
   const record: ContainerRecord = { ...container, layerId: active.layerId };
   tables.meta.write(() => {
     if (record.name !== undefined) refuseName(store, record.name);

@@ -11,7 +11,10 @@
  * A crash before 5 leaves layers and a blob that nothing refers to and whose holder is dead; after 5 at most the twins of 4.
  */
 import { performance } from "node:perf_hooks";
+import type { LayerId } from "../drivers/driver.ts";
 import { LamellaError } from "../errors/lamella-error.ts";
+import { flushFileSystem } from "../fs/flush.ts";
+import { bytesOfText } from "../lib/bytes.ts";
 import { type ImageConfig, parseConfig } from "../oci/config.ts";
 import { type ChainId, chainIdsOf, type Digest, digestOf, hexOf } from "../oci/digest.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
@@ -20,7 +23,6 @@ import { cacheRowKey, noteUsedCacheRows } from "./cache.ts";
 import { emit } from "./channels.ts";
 import type { StoreContext } from "./context.ts";
 import { failpoint } from "./failpoints.ts";
-import { flushFileSystem } from "./flush.ts";
 import type { LayerDigest, PublishRequest } from "./requests.ts";
 import type { LayerWork, Staging } from "./staging.ts";
 import type { ImageRecord, LayerRecord } from "./types.ts";
@@ -55,7 +57,8 @@ export async function publish(
 
   if (image !== undefined) store.holds.holdBlob(hexOf(image.id));
   try {
-    const flushMs = await makeDurable(store, fresh.length > 0, image && { id: image.id, bytes: request.image?.config });
+    const layers = fresh.map(({ work }) => work.layerId);
+    const flushMs = await makeDurable(store, layers, image && { id: image.id, bytes: request.image?.config });
     const { record, kept } = await commit(store, staging, { request, ready, fresh, image });
     failpoint("publish.committed");
     for (const { work } of ready) staging.releaseExisting(work);
@@ -68,8 +71,8 @@ export async function publish(
         await staging.dropped(work, twin);
       }
     }
-    const layers = fresh.map(({ digest }) => digest.chainId);
-    emit("publish", { image: image?.id, layers, dropped, flushMs });
+    const chains = fresh.map(({ digest }) => digest.chainId);
+    emit("publish", { image: image?.id, layers: chains, dropped, flushMs });
     return record;
   } finally {
     if (image !== undefined) removeBlobUnlessNeeded(store, image.id);
@@ -105,14 +108,17 @@ export function fullTag(text: string): string {
 
 async function makeDurable(
   store: StoreContext,
-  hasLayers: boolean,
+  layers: readonly LayerId[],
   blob: { readonly id: Digest; readonly bytes: Uint8Array | undefined } | undefined,
 ): Promise<number> {
-  if (blob?.bytes !== undefined) placeBlob(store, blob.id, blob.bytes, { flush: store.durable && !hasLayers });
-  if (!hasLayers) return 0;
+  if (blob?.bytes !== undefined) placeBlob(store, blob.id, blob.bytes, { flush: store.durable && layers.length === 0 });
+  if (layers.length === 0) return 0;
   failpoint("publish.before-sync");
   const started = performance.now();
-  if (store.durable) await flushFileSystem(store.paths.root);
+  if (store.durable) {
+    await store.driver.flush?.(layers);
+    await flushFileSystem(bytesOfText(store.paths.root));
+  }
   failpoint("publish.after-sync");
   return performance.now() - started;
 }

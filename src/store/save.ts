@@ -26,6 +26,7 @@ import { basename, dirname, resolve } from "node:path";
 import type { LayerId } from "../drivers/driver.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
 import { syncDirectory } from "../fs/durable-file.ts";
+import { flushFileSystem } from "../fs/flush.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { disposable } from "../lib/disposables.ts";
 import { type ImageConfig, parseConfig, platformOfConfig } from "../oci/config.ts";
@@ -40,7 +41,6 @@ import { compress, TarWriter } from "../tar/index.ts";
 import { readBlob } from "./blobs.ts";
 import { readLayer } from "./check.ts";
 import type { StoreContext } from "./context.ts";
-import { flushFileSystem } from "./flush.ts";
 import { requireImage } from "./images.ts";
 import type { LayerRecord } from "./types.ts";
 
@@ -393,7 +393,7 @@ async function intoDirectory(target: string, durable: boolean, write: (path: str
   try {
     mkdirSync(temporary, { recursive: true });
     await write(temporary);
-    if (durable) await flushFileSystem(temporary);
+    if (durable) await flushFileSystem(bytesOfText(temporary));
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true, recursive: true });

@@ -18,12 +18,12 @@ import { exportLayer } from "../diff/export-layer.ts";
 import type { LayerId } from "../drivers/driver.ts";
 import { newLayerId } from "../drivers/layer-id.ts";
 import { LamellaError } from "../errors/lamella-error.ts";
+import { warmFlush } from "../fs/flush.ts";
 import { type ChainId, chainIdOf, type DiffId, hexOf } from "../oci/digest.ts";
 import { tryLock, waitFor } from "./chain-lock.ts";
 import { emit } from "./channels.ts";
 import type { StoreContext } from "./context.ts";
 import { failpoint } from "./failpoints.ts";
-import { warmFlush } from "./flush.ts";
 import type { ActiveLayer, LayerDigest, StagedLayer, UnpackOptions } from "./requests.ts";
 import type { LayerRecord } from "./types.ts";
 

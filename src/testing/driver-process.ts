@@ -20,10 +20,12 @@ if (driver === undefined) throw new Error(`no driver ${name}`);
 const layer = parseLayerId(id ?? "");
 
 if (task === "hold") {
-  await using _mounted = await driver.mount(layer);
+  const mounted = await driver.mount(layer);
   process.stdout.write("mounted\n");
   await once(process.stdin, "data");
   process.stdin.pause();
+  await mounted[Symbol.asyncDispose]();
+  await driver.rest();
 } else if (task === "cycle") {
   process.stdout.write("cycling\n");
   for (let i = 0; i < 40; i++) {

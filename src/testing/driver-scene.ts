@@ -51,6 +51,7 @@ export class Scene implements AsyncDisposable {
   }
 
   async reopen(): Promise<void> {
+    await this.driver.rest();
     this.driver = await this.factory.open(this.home, this.options.driverOptions ?? {});
   }
 
