@@ -9,8 +9,9 @@ import { BOTH, type Marker, WorkShare } from "../fs/walk-share.ts";
 import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import { fstat, statfs } from "../sys/syscalls.ts";
+import { sendCandidates } from "./btrfs-candidates.ts";
 import { clockDoubt } from "./clock-stamp.ts";
-import type { CandidatesHint, TreesHint } from "./source.ts";
+import type { CandidatesHint, SendHint, TreesHint } from "./source.ts";
 import { loadManifest } from "./tree-manifest-read.ts";
 import { compareCandidates } from "./trees-candidates.ts";
 import { deviceOf } from "./trees-device.ts";
@@ -47,6 +48,12 @@ export type FoundHint = Exclude<TreesHint, { kind: "none" }>;
 /** Compares the trees by the hint, or whole. */
 export function findChanges(roots: Roots, hint: FoundHint | undefined, options: CompareOptions): FoundChanges {
   if (hint?.kind === "candidates") return { findings: atCandidates(roots, hint, options), doubt: undefined };
+  if (hint?.kind === "btrfs-send") {
+    const found = sendCandidates(roots, options.check);
+    if (typeof found !== "string") return findChanges(roots, found, options);
+    const { findings, doubt } = findChanges(roots, hint.otherwise, options);
+    return { findings, doubt: doubt === undefined ? found : `${found}; ${doubt}` };
+  }
   const known = hint === undefined ? undefined : knownBy(hint, roots);
   if (known === undefined || typeof known === "string") {
     const nothing: KnownOf = { kind: "nothing", upperBirth: upperBirth(roots) };
@@ -62,7 +69,7 @@ export function findChanges(roots: Roots, hint: FoundHint | undefined, options: 
 }
 
 /** What a hint lets us know, or why it does not hold. */
-function knownBy(hint: Exclude<FoundHint, CandidatesHint>, roots: Roots): KnownOf | string {
+function knownBy(hint: Exclude<FoundHint, CandidatesHint | SendHint>, roots: Roots): KnownOf | string {
   // Directory entries and change times tell of what is underneath a mount.
   if (isMountedIn(roots.treeFd) || isMountedIn(roots.parentFd)) return "something is mounted in one of the trees";
   const tree = fstat(roots.treeFd);

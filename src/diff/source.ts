@@ -33,7 +33,7 @@ export interface TreesSource {
 }
 
 /** What is known of two trees before they are looked at. */
-export type TreesHint = InodeHint | CloneHint | ManifestHint | CandidatesHint | NoChangeHint;
+export type TreesHint = InodeHint | CloneHint | ManifestHint | CandidatesHint | SendHint | NoChangeHint;
 
 /**
  * Trees of hard links on one file system: what did not change has the same inode in both. Files are replaced, never written
@@ -76,6 +76,15 @@ export interface CandidatesHint {
   readonly paths: readonly ByteString[];
   /** Directories that may differ in all that is below them, too: those that were renamed or moved here. */
   readonly subtrees: readonly ByteString[];
+}
+
+/**
+ * Both trees are read-only btrfs subvolumes, the layer's made from the parent's: the kernel is asked which names may differ
+ * (./btrfs-candidates.ts). Where it does not tell, what else is known counts.
+ */
+export interface SendHint {
+  readonly kind: "btrfs-send";
+  readonly otherwise: CloneHint | undefined;
 }
 
 /** There is proof that nothing changed. Nothing is looked at, not even the roots; the stream is empty. */

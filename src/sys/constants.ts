@@ -138,6 +138,8 @@ export const MOVE_MOUNT_T_EMPTY_PATH = 0x40;
 export const OPEN_TREE_CLONE = 1;
 export const OPEN_TREE_CLOEXEC = O_CLOEXEC;
 
+export const MFD_CLOEXEC = 1;
+
 export const FICLONE = 0x40049409;
 
 export const PR_SET_PDEATHSIG = 1;

@@ -47,6 +47,7 @@ const nr = Object.fromEntries(Object.entries(numbers).map(([name, pair]) => [nam
 const libc = koffi.load(null);
 type Arg = number | bigint | Uint8Array | null;
 type Call = (...args: Arg[]) => number;
+type Done = (error: Error | null, result: number) => void;
 /** `syscall` bound to one shape of arguments: `i` int, `l` long, `p` pointer. */
 function shape(letters: string): Call {
   const types = [...letters].map((c) => (c === "p" ? "void *" : c === "i" ? "int" : "long"));
@@ -60,6 +61,8 @@ const callLLLLL = shape("lllll");
 const callLLLLLL = shape("llllll");
 const callLLP = shape("llp");
 const callLLLP = shape("lllp");
+// koffi carries errno from its thread to the callback.
+const callLLPInThread = (callLLP as unknown as { readonly async: (...args: [...Arg[], Done]) => void }).async;
 const callLLPPL = shape("llppl");
 const callLP = shape("lp");
 const callLPL = shape("lpl");
@@ -118,6 +121,12 @@ export function openat2(dirfd: number, path: ByteString, flags: number, mode: nu
   return out(callLPPL(nr.openat2, dirfd, pathA, openHow, 24));
 }
 
+/** A file in memory, without a name. `name` is for those who look at /proc. */
+export function memfd_create(name: ByteString): number {
+  const bad = put(pathA, name);
+  return bad || out(callPL(nr.memfd_create, pathA, C.MFD_CLOEXEC));
+}
+
 export function close(fd: number): number {
   return out(callL(nr.close, fd));
 }
@@ -169,6 +178,16 @@ export function copy_file_range(fromFd: number, toFd: number, length: number): n
 /** ioctl(2) with a structure that the kernel reads and writes. `request`: an _IO* number of the driver in question. */
 export function ioctl(fd: number, request: number, argument: Uint8Array): number {
   return out(callLLP(nr.ioctl, fd, request, argument));
+}
+
+/**
+ * ioctl(2) on one of libuv's threads, for requests that write to disk before they return. Its result, or -errno. The
+ * descriptor must stay open until then.
+ */
+export function ioctlInThread(fd: number, request: number, argument: Uint8Array): Promise<number> {
+  return new Promise((resolve, reject) => {
+    callLLPInThread(nr.ioctl, fd, request, argument, (error, result) => (error ? reject(error) : resolve(out(result))));
+  });
 }
 
 /** ioctl(2) with a number for an argument. */

@@ -68,6 +68,11 @@ export function open(path: ByteString, flags: number, mode = 0): OwnedFd {
   return new OwnedFd(openat(C.AT_FDCWD, path, flags, mode));
 }
 
+/** A file in memory, without a name, for use with `using`. */
+export function memfd_create(name: ByteString): OwnedFd {
+  return new OwnedFd(check("memfd_create", raw.memfd_create(name)));
+}
+
 export function close(fd: number): void {
   check("close", raw.close(fd));
 }
