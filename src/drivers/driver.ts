@@ -100,6 +100,8 @@ export interface DriverCapabilities {
   /** Greatest number of layers in one stack; Infinity where there is no limit. */
   readonly maxDepth: number;
   readonly quota: boolean;
+  /** Each layer is a file system, or a subvolume, of its own: whoever walks the home on one file system does not see them. */
+  readonly ownFileSystems?: boolean;
 }
 
 /** Space a layer takes by itself, without its parents: bytes on disk (512-byte blocks × 512) and inodes, as `du` counts. */

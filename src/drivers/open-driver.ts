@@ -1,5 +1,6 @@
 /** Which drivers there are, and opening the one of a root. */
 import type { ByteString } from "../lib/bytes.ts";
+import { btrfsFactory } from "./btrfs/factory.ts";
 import { chooseDriver, type DriverWish } from "./choose-driver.ts";
 import type { Driver, DriverFactory, ProbeResult } from "./driver.ts";
 import { fuseOverlayFactory } from "./fuse-overlay/factory.ts";
@@ -10,7 +11,7 @@ import { zfsFactory } from "./zfs/factory.ts";
 
 /** All drivers by name. */
 export const driverFactories: ReadonlyMap<string, DriverFactory> = new Map(
-  [overlay2Factory, overlayFactory, zfsFactory, fuseOverlayFactory, vfsFactory].map((factory) => [
+  [overlay2Factory, overlayFactory, btrfsFactory, zfsFactory, fuseOverlayFactory, vfsFactory].map((factory) => [
     factory.name,
     factory,
   ]),

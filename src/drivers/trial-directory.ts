@@ -32,13 +32,22 @@ export function nearestDirectory(path: ByteString): ByteString {
   return at;
 }
 
+/** An empty directory on the file system of `home`. It goes with all that is in it. */
+export class TrialDirectory implements Disposable {
+  readonly path: ByteString;
+
+  constructor(home: ByteString) {
+    this.path = `${nearestDirectory(home)}/${PREFIX}${randomBytes(6).toString("hex")}`;
+    sys.mkdirat(AT_FDCWD, this.path, 0o700);
+  }
+
+  [Symbol.dispose](): void {
+    removeTree(this.path);
+  }
+}
+
 /** Runs `use` with an empty directory on the file system of `home`, and removes the directory. */
 export function withTrialDirectory<T>(home: ByteString, use: (directory: ByteString) => T): T {
-  const directory = `${nearestDirectory(home)}/${PREFIX}${randomBytes(6).toString("hex")}`;
-  sys.mkdirat(AT_FDCWD, directory, 0o700);
-  try {
-    return use(directory);
-  } finally {
-    removeTree(directory);
-  }
+  using directory = new TrialDirectory(home);
+  return use(directory.path);
 }

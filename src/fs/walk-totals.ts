@@ -12,6 +12,13 @@ export interface WalkJob {
   /** An open descriptor of the root: descriptors belong to the process, not to a thread. */
   readonly rootFd: number;
   readonly oneFileSystem: boolean;
+  readonly changedSince: ChangeTime | undefined;
+}
+
+/** A change time. */
+export interface ChangeTime {
+  readonly sec: number;
+  readonly nsec: number;
 }
 
 /** An inode with several names: whichever threads met it, it counts once. */
@@ -56,10 +63,10 @@ export function sumShared(job: WalkJob, check: () => void): PartialTotals {
         const type = stat.mode & C.S_IFMT;
         const elsewhere = stat.devMinor !== root.devMinor || stat.devMajor !== root.devMajor;
         if (job.oneFileSystem && elsewhere) continue;
-        if (type === C.S_IFDIR) {
-          sums.directories++;
-          directory.subdirectories.push(ONE + name);
-        } else if (type === C.S_IFREG) sums.regularFiles++;
+        if (type === C.S_IFDIR) directory.subdirectories.push(ONE + name);
+        if (job.changedSince !== undefined && isBefore(stat, job.changedSince)) continue;
+        if (type === C.S_IFDIR) sums.directories++;
+        else if (type === C.S_IFREG) sums.regularFiles++;
         else if (type === C.S_IFLNK) sums.symlinks++;
         else sums.others++;
 
@@ -76,4 +83,8 @@ export function sumShared(job: WalkJob, check: () => void): PartialTotals {
     }
   });
   return { ...sums, linked: [...linked.values()] };
+}
+
+function isBefore({ ctimeSec, ctimeNsec }: raw.Stat, { sec, nsec }: ChangeTime): boolean {
+  return ctimeSec < sec || (ctimeSec === sec && ctimeNsec < nsec);
 }

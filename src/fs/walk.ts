@@ -10,7 +10,7 @@ import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import { fstat, open, type Stat } from "../sys/syscalls.ts";
 import { ONE, WorkShare } from "./walk-share.ts";
-import type { PartialTotals, WalkJob } from "./walk-totals.ts";
+import type { ChangeTime, PartialTotals, WalkJob } from "./walk-totals.ts";
 import { WorkerPool, workerUrl } from "./worker-pool.ts";
 
 /** One object of a walk. */
@@ -107,6 +107,8 @@ export interface WalkOptions {
   readonly signal?: AbortSignal | undefined;
   /** Stay on the root's file system, as `du -x` does. */
   readonly oneFileSystem?: boolean | undefined;
+  /** Sum up only what has changed at this time or later, and the root. */
+  readonly changedSince?: ChangeTime | undefined;
   /** The most threads to use. Default: as many as there are processors, at most four. */
   readonly threads?: number | undefined;
 }
@@ -122,7 +124,8 @@ export async function walkTree(path: ByteString, options: WalkOptions = {}): Pro
   pool ??= new WorkerPool(workerUrl(import.meta.url, "./walk-worker"), 4);
   using root = open(path, OPEN_DIRECTORY);
   const share = WorkShare.start(ONE);
-  const job: WalkJob = { share: share.memory, rootFd: root.fd, oneFileSystem: options.oneFileSystem ?? false };
+  const { oneFileSystem = false, changedSince } = options;
+  const job: WalkJob = { share: share.memory, rootFd: root.fd, oneFileSystem, changedSince };
   const workers = pool;
   const parts = await Promise.allSettled(
     Array.from({ length: threads }, () => workers.run(job, { signal: options.signal })),

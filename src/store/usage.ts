@@ -20,6 +20,8 @@ export async function measureUsage(store: StoreContext): Promise<DiskUsage> {
     const isDirectory = (stat.mode & S_IFMT) === S_IFDIR;
     sums[partOf(name, drivers)] += isDirectory ? await sizeOf(`${paths.root}/${name}`) : stat.blocks * 512;
   }
+  if (store.driver.capabilities.ownFileSystems)
+    for (const id of await store.driver.list()) sums.layersBytes += (await store.driver.usage(id)).sizeBytes;
   return { ...sums, totalBytes: Object.values(sums).reduce((a, b) => a + b) };
 }
 

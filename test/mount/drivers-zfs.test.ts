@@ -14,7 +14,7 @@ testDriver("zfs on zfs-fuse", zfsFactory, {
   skip: place.skip,
   privileged: true,
   depth: 128,
-  layerDirectory: (home, id) => `${home}/graph/${id}`,
+  usage: (home, id) => `${home}/graph/${id}`,
   renamesLowerDirectories: true,
   metadataCopies: false,
 });
