@@ -1,5 +1,6 @@
 /** Which drivers there are, and opening the one of a root. */
 import type { ByteString } from "../lib/bytes.ts";
+import { aufsFactory } from "./aufs/factory.ts";
 import { btrfsFactory } from "./btrfs/factory.ts";
 import { chooseDriver, type DriverWish } from "./choose-driver.ts";
 import type { Driver, DriverFactory, ProbeResult } from "./driver.ts";
@@ -11,10 +12,9 @@ import { zfsFactory } from "./zfs/factory.ts";
 
 /** All drivers by name. */
 export const driverFactories: ReadonlyMap<string, DriverFactory> = new Map(
-  [overlay2Factory, overlayFactory, btrfsFactory, zfsFactory, fuseOverlayFactory, vfsFactory].map((factory) => [
-    factory.name,
-    factory,
-  ]),
+  [overlay2Factory, btrfsFactory, zfsFactory, fuseOverlayFactory, overlayFactory, aufsFactory, vfsFactory].map(
+    (factory) => [factory.name, factory],
+  ),
 );
 
 /** Opens the driver of a root, see ./choose-driver.ts. Errors: those of `Choice.error`. */

@@ -15,24 +15,22 @@
  * tree (`over`), and what was written is carried out on that tree before anything else is made of the layer. Should a crash
  * interrupt that, it is done again from the start, which comes to the same.
  */
-import { randomBytes } from "node:crypto";
 import type { ApplyTarget, ContentSource, DiffSource, UpperSource } from "../../diff/source.ts";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { hasCode } from "../../errors/syscall-error.ts";
 import { copyAttributes } from "../../fs/copy-attributes.ts";
 import { makeDirectory, writeDurably } from "../../fs/durable-file.ts";
-import { lockFile, tryLockFile } from "../../fs/locks.ts";
 import { kernelAtLeast } from "../../fs/overlay-mount.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
 import { linkTreeInBackground, syncInBackground, treeUsage } from "../../fs/tree-jobs.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { isMarkXattr, type LayerMarks } from "../../overlayfs/layer-marks.ts";
 import { AT_FDCWD, RENAME_NOREPLACE } from "../../sys/constants.ts";
-import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
+import { CreationGuards } from "../creation-guards.ts";
 import type { DriverCapabilities, LayerId, LayerUsage, LayerView, OverlayOptions, Use } from "../driver.ts";
 import { layerExists, noSuchLayer } from "../layer-errors.ts";
-import { deleteTree, namesIn } from "../layer-folders.ts";
+import { deleteTree } from "../layer-folders.ts";
 import { unmountAt } from "../layer-mounts.ts";
 import { overlayOptionStrings } from "../mount-view.ts";
 import { mountOptions } from "../overlay2/options.ts";
@@ -53,6 +51,7 @@ export class OverlayDriver extends StackDriver {
   };
   readonly #layout: Layout;
   readonly #host: Overlay2Host;
+  readonly #guards: CreationGuards;
   readonly #marks: LayerMarks;
   /** Neither redirects nor metacopies are written: a tree of hard links has none. */
   readonly #mountOptions: OverlayOptions;
@@ -63,6 +62,7 @@ export class OverlayDriver extends StackDriver {
   constructor(home: ByteString, host: Overlay2Host) {
     super(home);
     this.#layout = new Layout(home);
+    this.#guards = new CreationGuards(this.#layout.state(""));
     this.#host = host;
     this.#marks = { prefix: host.abilities.userxattr ? "user.overlay." : "trusted.overlay." };
     this.#mountOptions = mountOptions({ redirectDir: false, metacopy: false }, host.abilities);
@@ -230,20 +230,10 @@ export class OverlayDriver extends StackDriver {
       using _ = layout.lock("exclusive");
       left = layout.asides();
     }
-    for (const { path, hex } of layout.tmproots()) if (!this.#isGoing(hex)) left.push(path);
-    for (const name of namesIn(layout.state("")))
-      if (name.startsWith("creating-")) this.#isGoing(name.slice("creating-".length));
+    for (const { path, hex } of layout.tmproots()) if (!this.#guards.isGoing(hex)) left.push(path);
+    this.#guards.sweep();
     for (const path of left) await deleteTree(path);
     return left.length;
-  }
-
-  /** True when the tree of that name is being made. Its lock file goes when it is not. */
-  #isGoing(hex: string): boolean {
-    const guard = this.#layout.state(`creating-${hex}`);
-    using held = tryLockFile(guard, "exclusive");
-    if (held === undefined) return true;
-    raw.unlinkat(AT_FDCWD, guard);
-    return false;
   }
 
   /** Gives a layer a tree of its own. */
@@ -262,11 +252,8 @@ export class OverlayDriver extends StackDriver {
     const parent = layout.parentOf(id);
     if (parent === undefined) return;
     await this.#ensureRoot(parent);
-    const hex = randomBytes(4).toString("hex");
-    const guard = layout.state(`creating-${hex}`);
-    // Held while the tree is made, so that `reclaim` leaves it alone; the lock file goes with the making.
-    using _ = lockFile(guard, "shared");
-    const tree = `${layout.layer(id)}/tmproot-${hex}`;
+    using creation = this.#guards.begin();
+    const tree = `${layout.layer(id)}/tmproot-${creation.hex}`;
     try {
       sys.mkdirat(AT_FDCWD, tree, 0o700);
       const { copied } = await linkTreeInBackground(layout.root(parent), tree);
@@ -280,8 +267,6 @@ export class OverlayDriver extends StackDriver {
     } catch (error) {
       await deleteTree(tree);
       if (!hasCode(error, "EEXIST") || !layout.hasRoot(id)) throw error;
-    } finally {
-      raw.unlinkat(AT_FDCWD, guard);
     }
   }
 
