@@ -13,7 +13,7 @@ for (const type of ["host", "xfs"] as const) {
     skip,
     privileged: true,
     depth: 127,
-    layerDirectory: (home, id) => `${home}/diff/${id}`,
+    usage: (home, id) => `${home}/diff/${id}`,
     renamesLowerDirectories: false,
     metadataCopies: false,
   });
