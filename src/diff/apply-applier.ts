@@ -275,7 +275,11 @@ export class LayerApplier implements TarHandler, Disposable {
     const way = isPlain ? this.#donor?.open(parent.pathOf(last), entry.size) : undefined;
     if (way === "link") return;
     this.#createFile();
-    if (way === "clone") this.#donor?.clone(this.#fd);
+    if (way !== "clone" || this.#donor?.clone(this.#fd) !== "link") return;
+    // The first file finds out that there are no reflinks here.
+    raw.close(this.#fd);
+    this.#fd = -1;
+    this.#target.clear(parent, last);
   }
 
   #createFile(): void {

@@ -86,13 +86,17 @@ export class Donor implements Disposable {
     return undefined;
   }
 
-  /** Gives the empty file `to` the open file's extents. False, and the file closed, when that cannot be. */
-  clone(to: number): boolean {
+  /**
+   * Gives the empty file `to` the open file's extents. When that cannot be, answers `link` if it can be shared that way, else
+   * undefined, and the open file is closed.
+   */
+  clone(to: number): "clone" | "link" | undefined {
     const r = raw.ficlone(to, this.#fd);
-    if (r >= 0) return true;
+    if (r >= 0) return "clone";
     if (neverClones.includes(r)) this.#mayClone = false;
+    if (!this.#mayClone && this.#mayLink) return "link";
     this.close();
-    return false;
+    return undefined;
   }
 
   /** Compares the tar's next bytes with the file's; true when they are equal. */

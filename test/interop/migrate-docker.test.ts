@@ -11,7 +11,9 @@ import { after, describe, test } from "node:test";
 import { driverFactories } from "../../src/drivers/open-driver.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { Docker } from "../support/dockerd.ts";
-import { readDockerArchive } from "../support/image-archive.ts";
+import { placeOf } from "../support/file-systems.ts";
+import { type FlatTree, treeDifferences } from "../support/flat-tree.ts";
+import { readDockerArchive, treeOf } from "../support/image-archive.ts";
 import { privateMounts } from "../support/overlay-lab.ts";
 import { baseArchive, baseName } from "./base-image.ts";
 
@@ -34,6 +36,8 @@ const reason =
   typeof base === "string" ? base : mounts !== true ? mounts : typeof first === "string" ? first : undefined;
 if (first instanceof Docker) await first.stop();
 
+const host = placeOf("host");
+const btrfs = placeOf("btrfs", { size: "2G" });
 const directory = mkdtempSync(join(tmpdir(), "lamella-migrate-"));
 after(() => execFileSync("rm", ["-rf", directory]));
 
@@ -61,7 +65,7 @@ async function fill(docker: Docker): Promise<void> {
 }
 
 /** What a user compares: IDs, tags, sizes, and the bytes of what is saved. */
-function stateOf(docker: Docker): { readonly saved: readonly unknown[]; readonly listed: string } {
+function stateOf(docker: Docker): { readonly saved: readonly { readonly id: string }[]; readonly listed: string } {
   const saved = readDockerArchive(docker.run(["save", ...tags])).map(({ id, tags, layers }) => ({
     id,
     tags,
@@ -82,44 +86,124 @@ describe("between Docker's root and a store", { skip: reason }, () => {
   let before: ReturnType<typeof stateOf>;
   let boxTree: string;
 
-  test("setting up a root", async () => {
+  test("setting up a root; a dockerd that runs on it is refused", async () => {
     mkdirSync(source);
     before = await withDocker("overlay2", source, async (docker) => {
       await fill(docker);
       boxTree = docker.text(["diff", "box"]);
+      await using engine = await Engine.open({ root: join(directory, "refused"), driver: "vfs" });
+      await assert.rejects(engine.migrateFromDocker({ root: source }), { code: "DOCKER_RUNNING" });
+      await assert.rejects(engine.migrateToDocker({ root: source }), { code: "DOCKER_RUNNING" });
+      const { images, notes } = await engine.migrateFromDocker({ root: source, dryRun: true });
+      assert.equal(images.length, 2);
+      assert.match(notes.map(({ message }) => message).join("; "), /dockerd is running/);
       return stateOf(docker);
     });
   });
 
-  for (const [ours, theirs] of [
-    ["overlay2", "vfs"],
-    ["vfs", "overlay2"],
-    ["btrfs", "vfs"],
-  ] as const) {
-    if (!driverFactories.has(ours)) continue;
-    test(`overlay2 → ${ours} → ${theirs}`, async () => {
-      const root = join(directory, `store-${ours}`);
-      const target = join(directory, `docker-from-${ours}`);
-      {
-        await using engine = await Engine.open({ root, driver: ours });
-        const report = await engine.migrateFromDocker({ root: source });
-        assert.deepEqual(report.leftOut, []);
-        assert.equal(report.containers.length, 2);
-        assert.equal(report.layers.made, report.layers.count);
-        const saved = readDockerArchive(await saveAll(engine)).map(({ id }) => id);
-        assert.deepEqual(saved.sort(), before.saved.map((image) => (image as { id: string }).id).sort());
-        assert.deepEqual((await engine.check({ deep: true })).findings, []);
-        const changes = (await engine.diff("box")).map(({ kind, path }) => `${kind} ${path}`);
-        assert.deepEqual(changes.sort(), boxTree.split("\n").sort());
-        const back = await engine.migrateToDocker({ root: target, dockerDriver: theirs });
-        assert.deepEqual(back.leftOut, []);
-        assert.equal(back.layers.made, report.layers.count);
-      }
-      await withDocker(theirs, target, (docker) => {
-        assert.deepEqual(stateOf(docker), before);
-        const said = docker.text(["run", "--rm", "--network=none", "app:1", "sh", "-c", "cat srv; ls opt"]);
-        assert.match(said, /^file\n/);
+  /** Brings the root over and compares. */
+  async function bring(engine: Engine): Promise<void> {
+    const report = await engine.migrateFromDocker({ root: source });
+    assert.deepEqual(report.leftOut, []);
+    assert.equal(report.containers.length, 2);
+    assert.equal(report.layers.made, report.layers.count);
+    await compare(engine);
+  }
+
+  async function compare(engine: Engine): Promise<void> {
+    const saved = readDockerArchive(await saveAll(engine)).map(({ id }) => id);
+    assert.deepEqual(saved.sort(), before.saved.map(({ id }) => id).sort());
+    assert.deepEqual((await engine.check({ deep: true })).findings, []);
+    const changes = (await engine.diff("box")).map(({ kind, path }) => `${kind} ${path}`);
+    assert.deepEqual(changes.sort(), boxTree.split("\n").sort());
+  }
+
+  /** Writes a root that a dockerd then starts on. */
+  async function back(engine: Engine, driver: string): Promise<void> {
+    const target = mkdtempSync(join(directory, "docker-"));
+    const report = await engine.migrateToDocker({ root: target, dockerDriver: driver });
+    assert.deepEqual(report.leftOut, []);
+    assert.equal((await engine.migrateToDocker({ root: target })).layers.made, 0, "what is there is made again");
+    await withDocker(driver, target, (docker) => {
+      assert.deepEqual(stateOf(docker), before);
+      const said = docker.text(["run", "--rm", "--network=none", "app:1", "sh", "-c", "cat srv; ls opt | wc -l"]);
+      assert.match(said, /^file\n\d+$/);
+    });
+  }
+
+  test("overlay2 → overlay2, then vfs → vfs", async () => {
+    const root = join(directory, "store");
+    {
+      await using engine = await Engine.open({ root, driver: "overlay2" });
+      await bring(engine);
+      const { leftOut, layers } = await engine.migrate({ driver: "vfs" });
+      assert.deepEqual(leftOut, []);
+      assert.ok(layers.sharedBytes > 1_000_000, "no data is shared");
+    }
+    await using engine = await Engine.open({ root });
+    assert.equal(engine.driver.name, "vfs");
+    await compare(engine);
+    await back(engine, "vfs");
+  });
+
+  test("overlay2 → btrfs → vfs", async (t) => {
+    const place = btrfs;
+    if (place.skip !== undefined) return t.skip(place.skip);
+    const driver = driverFactories.has("btrfs") ? "btrfs" : "overlay2";
+    await using engine = await Engine.open({ root: join(place.directory, "store"), driver });
+    await bring(engine);
+    await back(engine, "vfs");
+  });
+
+  test("a layer whose tar-split Docker lost gets another digest, and is whole", async () => {
+    const copy = join(directory, "lossy");
+    execFileSync("cp", ["-a", source, copy]);
+    execFileSync("find", [join(copy, "image"), "-name", "tar-split.json.gz", "-delete"]);
+    await using engine = await Engine.open({ root: join(directory, "store-lossy"), driver: "overlay2" });
+    const { leftOut, images, notes } = await engine.migrateFromDocker({ root: copy });
+    assert.deepEqual(leftOut, []);
+    for (const { id, formerId } of images) assert.ok(formerId !== undefined && formerId !== id);
+    assert.match(notes.map(({ message }) => message).join("; "), /lost its exact tar/);
+    assert.deepEqual((await engine.check({ deep: true })).findings, []);
+    const treesAsIs = readDockerArchive(await saveAll(engine)).map((image) => [image.tags, treeOf(image)] as const);
+    await using plain = await Engine.open({ root: join(directory, "store-plain"), driver: "overlay2" });
+    await plain.migrateFromDocker({ root: source });
+    const trees = new Map(readDockerArchive(await saveAll(plain)).map((image) => [String(image.tags), treeOf(image)]));
+    for (const [tags, tree] of treesAsIs)
+      assert.deepEqual(treeDifferences(tree, trees.get(String(tags)) as FlatTree), []);
+  });
+
+  for (const theirs of ["vfs", "overlay", "btrfs", "fuse-overlayfs"] as const) {
+    test(`Docker with ${theirs}`, async (t) => {
+      const place = theirs === "btrfs" ? btrfs : host;
+      if (place.skip !== undefined) return t.skip(place.skip);
+      const root = mkdtempSync(join(place.directory, "docker-"));
+      const [images, changed] = await withDocker(theirs, root, async (docker) => {
+        docker.run(["load"], { input: base as Buffer });
+        docker.run([
+          "run",
+          "--name",
+          "box",
+          "--network=none",
+          baseName,
+          "sh",
+          "-c",
+          "rm -rf opt/links; echo written > new",
+        ]);
+        docker.run(["commit", "box", "app:1"]);
+        return [docker.text(["images", "-q", "--no-trunc"]).split("\n"), docker.text(["diff", "box"]).split("\n")];
       });
+      await using engine = await Engine.open({ root: `${root}-store`, driver: "overlay2" });
+      const { leftOut } = await engine.migrateFromDocker({ root });
+      assert.deepEqual(leftOut, []);
+      assert.deepEqual((await engine.images()).map(({ id }) => String(id)).sort(), images.sort());
+      assert.deepEqual((await engine.check({ deep: true })).findings, []);
+      const ours = (await engine.diff("box")).map(({ kind, path }) => `${kind} ${path}`);
+      // What Docker's `overlay` puts into a container before it starts lies in the container's own layer.
+      const isStub = (line: string): boolean =>
+        /^[AC] \/(?:\.dockerenv|dev|dev\/.*|etc|etc\/(?:hostname|hosts|mtab|resolv\.conf)|proc|sys)$/.test(line);
+      const own = theirs === "overlay" ? ours.filter((line) => !isStub(line)) : ours;
+      assert.deepEqual(own.sort(), changed.filter(Boolean).sort());
     });
   }
 });

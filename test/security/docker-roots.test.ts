@@ -135,6 +135,27 @@ describe("prepared Docker roots", { skip: mounts === true ? undefined : mounts }
     assert.deepEqual(report.leftOut, []);
   });
 
+  test("owners shifted for a user namespace are shifted back", async () => {
+    // Without its tar-split the layer is read from its tree, owners and all.
+    const { report, tags } = await move(`rm $U/tar-split.json.gz
+      find overlay2 | while read -r f; do o=$(stat -c '%u %g' "$f"); set -- $o; chown -h $(($1+70000)):$(($2+80000)) "$f"; done
+      mkdir 70000.80000; mv image overlay2 70000.80000/`);
+    assert.deepEqual(tags, ["lower:1", "upper:1"]);
+    assert.deepEqual(report.notes, [], "the diff ID is another one");
+  });
+
+  test("aufs's layout, with whiteouts that are files", async () => {
+    const { report, tags } = await move(`rm $U/tar-split.json.gz; l=$(cat $L/cache-id); u=$(cat $U/cache-id)
+      mkdir -p aufs/diff aufs/layers aufs/mnt; mv overlay2/$l/diff aufs/diff/$l; mv overlay2/$u/diff aufs/diff/$u
+      : > aufs/layers/$l; echo $l > aufs/layers/$u; rm -r overlay2; mv image/overlay2 image/aufs
+      find aufs/diff/$u -type d | while read -r d; do
+        if test "$(getfattr --only-values -n trusted.overlay.opaque "$d" 2>/dev/null)" = y; then
+          touch -r "$d" time; setfattr -x trusted.overlay.opaque "$d"; : > "$d/.wh..wh..opq"; touch -r time "$d"
+        fi; done`);
+    assert.deepEqual(tags, ["lower:1", "upper:1"]);
+    assert.deepEqual(report.notes, [], "the diff ID is another one");
+  });
+
   test("a tag of no image and a config that was altered", async () => {
     const { report, tags } = await move(
       "f=image/overlay2/imagedb/content/sha256; id=$(sed 's/.*upper:1\":\"sha256:\\([0-9a-f]*\\).*/\\1/' image/overlay2/repositories.json); echo >> $f/$id",
