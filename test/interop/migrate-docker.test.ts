@@ -204,6 +204,23 @@ describe("between Docker's root and a store", { skip: reason }, () => {
         /^[AC] \/(?:\.dockerenv|dev|dev\/.*|etc|etc\/(?:hostname|hosts|mtab|resolv\.conf)|proc|sys)$/.test(line);
       const own = theirs === "overlay" ? ours.filter((line) => !isStub(line)) : ours;
       assert.deepEqual(own.sort(), changed.filter(Boolean).sort());
+      if (theirs === "btrfs") return;
+      const again = `${root}-again`;
+      assert.deepEqual((await engine.migrateToDocker({ root: again, dockerDriver: theirs })).leftOut, []);
+      await withDocker(theirs, again, (docker) => {
+        assert.deepEqual(docker.text(["images", "-q", "--no-trunc"]).split("\n").sort(), images.sort());
+        assert.equal(readDockerArchive(docker.run(["save", "app:1", baseName])).length, 2);
+        const said = docker.text([
+          "run",
+          "--rm",
+          "--network=none",
+          "app:1",
+          "sh",
+          "-c",
+          "cat new; ls opt | grep -c links || true",
+        ]);
+        assert.equal(said, "written\n0");
+      });
     });
   }
 });

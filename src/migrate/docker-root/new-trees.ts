@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import type { ApplyTarget, OverlayXattrPrefix } from "../../diff/source.ts";
 import { makeDirectory } from "../../fs/durable-file.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
-import { copyTreeInBackground } from "../../fs/tree-jobs.ts";
+import { copyTreeInBackground, linkTreeInBackground } from "../../fs/tree-jobs.ts";
 import { walkTree } from "../../fs/walk.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { AT_FDCWD, O_CREAT, O_NOFOLLOW, O_TRUNC, O_WRONLY } from "../../sys/constants.ts";
@@ -26,13 +26,16 @@ export interface NewTrees {
 
 /** By the name of the driver. */
 export const newTreesOf: Readonly<Record<string, (home: ByteString, prefix: OverlayXattrPrefix) => NewTrees>> = {
-  overlay2: newOverlay2Trees,
+  overlay2: (home, prefix) => newLinkedTrees(home, { whiteouts: "overlay", prefix }),
+  "fuse-overlayfs": (home, prefix) => newLinkedTrees(home, { whiteouts: "aufs", prefix, marks: "any" }),
+  overlay: newOverlayTrees,
   vfs: newVfsTrees,
 };
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-function newOverlay2Trees(home: ByteString, prefix: OverlayXattrPrefix): NewTrees {
+/** Layers over those that their files `lower` name by links. */
+function newLinkedTrees(home: ByteString, form: Omit<ApplyTarget, "root" | "lowers">): NewTrees {
   makeDirectory(home, 0o710);
   makeDirectory(`${home}/l`, 0o700);
   const linkOf = (id: string): string => {
@@ -61,7 +64,7 @@ function newOverlay2Trees(home: ByteString, prefix: OverlayXattrPrefix): NewTree
         write(`${home}/${parent}/committed`, "", 0o600);
       }
       // The names under `l/` lead to the layers' own directories.
-      return { whiteouts: "overlay", root: `${layer}/diff`, lowers: lowers.map((name) => `${home}/${name}`), prefix };
+      return { ...form, root: `${layer}/diff`, lowers: lowers.map((name) => `${home}/${name}`) };
     },
     sizeOf: async (id) => (await walkTree(`${home}/${id}/diff`, { oneFileSystem: true })).sizeBytes,
     remove: (id) => {
@@ -69,6 +72,22 @@ function newOverlay2Trees(home: ByteString, prefix: OverlayXattrPrefix): NewTree
       if (link !== undefined && /^[A-Z2-7]{26}$/.test(link)) sys.unlinkIfExists(AT_FDCWD, `${home}/l/${link}`);
       removeTree(`${home}/${id}`);
     },
+  };
+}
+
+/** Trees of hard links. Applying a layer replaces files, it never writes to one that another tree has. */
+function newOverlayTrees(home: ByteString): NewTrees {
+  makeDirectory(home, 0o710);
+  return {
+    create: async (id, parent) => {
+      const root = `${home}/${id}/root`;
+      directory(`${home}/${id}`, 0o710);
+      directory(root, 0o755);
+      if (parent !== undefined) await linkTreeInBackground(`${home}/${checkLayerName(parent)}/root`, root);
+      return { whiteouts: "remove", root, lowers: [], prefix: "trusted.overlay." };
+    },
+    sizeOf: async (_, contentBytes) => contentBytes,
+    remove: (id) => void removeTree(`${home}/${checkLayerName(id)}`),
   };
 }
 
