@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { parseBoolean, parseKeyValue, parseSize, readOptions } from "./option-values.ts";
-import { type StorageOption, storageOptions } from "./storage-options.ts";
 
 function refusal(act: () => unknown): { message: string; hint: string | undefined } {
   try {
@@ -99,15 +98,5 @@ describe("values of storage options", () => {
   it("takes names in any case, but those of vfs as they are", () => {
     assert.equal(readOptions("zfs", { "ZFS.fsname": "a/B" }).text("zfs.fsname"), "a/B");
     assert.equal(refusal(() => readOptions("vfs", { Size: "1G" })).message, "vfs: unknown option Size");
-  });
-});
-
-describe("the table of storage options", () => {
-  it("has every name once, in lower case", () => {
-    const names = Object.values<readonly StorageOption[]>(storageOptions).flatMap((list) =>
-      list.map(({ name }) => name),
-    );
-    assert.deepEqual(names, [...new Set(names)]);
-    for (const name of names) assert.equal(name, name.toLowerCase());
   });
 });

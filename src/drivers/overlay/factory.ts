@@ -21,4 +21,4 @@ export const overlayFactory: DriverFactory = {
 };
 
 /** What overlay2 asks for and this driver makes no use of. */
-const unused: readonly string[] = ["redirect_dir", "metacopy", "layer_by_layer"];
+const unused: readonly string[] = ["redirect_dir", "metacopy", "layer_by_layer", "project_quota"];

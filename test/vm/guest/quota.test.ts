@@ -11,7 +11,7 @@ import { driverFactories } from "../../../src/drivers/open-driver.ts";
 import { LamellaError } from "../../../src/errors/lamella-error.ts";
 import { ProjectQuota } from "../../../src/fs/project-quota.ts";
 import { O_DIRECTORY, O_RDONLY } from "../../../src/sys/constants.ts";
-import { projectOf } from "../../../src/sys/quota.ts";
+import { projectOf, setProject } from "../../../src/sys/quota.ts";
 import * as sys from "../../../src/sys/syscalls.ts";
 import { directoryIn, type Place, type PlaceOptions, placeOf } from "../../support/file-systems.ts";
 
@@ -143,6 +143,25 @@ function limits(name: string, type: string, place: Place): void {
       assert.equal(ids.length, 10);
       assert.equal(new Set(ids.map((id) => projectIdOf(driver, id))).size, ids.length);
     });
+
+  test("a home with a project of its own says where the projects of its layers begin", async () => {
+    const home = directoryIn(place);
+    {
+      using directory = sys.open(home, O_RDONLY | O_DIRECTORY);
+      assert.equal(setProject(directory.fd, 999), 0);
+    }
+    const driver = await open(name, home);
+    const unlimited = await layer(driver);
+    assert.equal(projectIdOf(driver, unlimited), 999);
+    if (name === "vfs") return assert.rejects(layer(driver, unlimited, limitBytes), { code: "QUOTA_UNSUPPORTED" });
+    const id = await layer(driver, unlimited, limitBytes);
+    assert.equal(projectIdOf(driver, id), 1000);
+    await inLayer(driver, id, (root) => assertFull(root, type));
+    await driver.remove(unlimited);
+    assert.equal(limitOf(driver, id), limitBytes);
+    await driver.remove(id);
+    assert.deepEqual(await driver.list(), []);
+  });
 
   test("the driver's option is for layers that are written to", async () => {
     const option = name === "overlay2" ? "overlay2.size" : "size";
