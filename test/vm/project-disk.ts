@@ -36,7 +36,7 @@ async function compile(staging: string): Promise<void> {
     format: "esm",
     platform: "node",
     target: "node20.19",
-    sourcemap: "inline",
+    sourcemap: "external",
     plugins: [
       {
         name: "name-the-compiled-files",

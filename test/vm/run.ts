@@ -23,6 +23,7 @@ import { prepareKernel } from "./kernel.ts";
 import { type Parts, runMachine, runShell } from "./machine.ts";
 import { makeProjectDisk } from "./project-disk.ts";
 import { Report } from "./report.ts";
+import { sourcePositions } from "./source-positions.ts";
 
 /** For one test file in a machine. */
 const fileTimeoutSec = 400;
@@ -59,17 +60,22 @@ function note(text: string): void {
   console.log(`${text} (${secondsSinceStart().toFixed(0)} s)`);
 }
 
+function compiledIn(scratch: string): string {
+  return join(scratch, "project");
+}
+
 async function prepare(mirrors: Mirrors, scratch: string): Promise<Omit<Parts, "kernel">> {
   const image = prepareImage(mirrors);
   note("image");
   const projectDisk = join(scratch, "project.ext4");
-  await makeProjectDisk(projectDisk, join(scratch, "project"));
+  await makeProjectDisk(projectDisk, compiledIn(scratch));
   note("project");
   return { image, projectDisk, scratch };
 }
 
 async function runAll(planned: ReadonlyMap<string, Boot>, mirrors: Mirrors, scratch: string): Promise<void> {
   const prepared = await prepare(mirrors, scratch);
+  const inSources = sourcePositions(compiledIn(scratch));
   for (const [name, boot] of planned) {
     const parts = { ...prepared, kernel: prepareKernel(boot.kernel, mirrors) };
     if (values.shell) return runShell(parts, { boot, environment: {}, command: ["node", "test/run.js", "--guest"] });
@@ -82,7 +88,7 @@ async function runAll(planned: ReadonlyMap<string, Boot>, mirrors: Mirrors, scra
       command: ["node", "test/run.js", "--guest", ...limits, ...files],
     };
     const limitSec = Math.max(1, Math.round(Number(values.timeout) - secondsSinceStart()));
-    report.end(name, await runMachine(parts, job, limitSec, (line) => report.line(line)));
+    report.end(name, await runMachine(parts, job, limitSec, (line) => report.line(inSources(line))));
   }
 }
 
@@ -104,6 +110,10 @@ if (planned.size === 0) {
   const scratch = mkdtempSync(join(tmpdir(), "lamella-vm-"));
   process.once("exit", () => rmSync(scratch, { recursive: true, force: true }));
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130));
-  await runAll(planned, host, scratch);
+  try {
+    await runAll(planned, host, scratch);
+  } catch (error) {
+    report.end("the machines", { reason: `cannot be made: ${error}`, console: "" });
+  }
   if (!values.shell) process.exitCode = report.close({ skipIsFailure });
 }
