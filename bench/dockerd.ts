@@ -19,7 +19,7 @@ export class Dockerd implements AsyncDisposable {
   }
 
   /** Starts dockerd with its data below `home` and waits until it answers. */
-  static async start(home: string): Promise<Dockerd> {
+  static async start(home: string, options: { readonly driver?: string } = {}): Promise<Dockerd> {
     for (const program of ["dockerd", "docker", "containerd"]) {
       if (!installed(program)) throw new Unavailable(`${program} is not installed`);
     }
@@ -32,7 +32,14 @@ export class Dockerd implements AsyncDisposable {
     writeFileSync(config, "{}");
     const log = openSync(join(home, "dockerd.log"), "a");
     const args = ["--config-file", config, "--data-root", join(home, "data"), "--exec-root", join(runtime, "exec")];
-    args.push("--pidfile", join(runtime, "pid"), "-H", `unix://${socket}`, "--storage-driver", "overlay2");
+    args.push(
+      "--pidfile",
+      join(runtime, "pid"),
+      "-H",
+      `unix://${socket}`,
+      "--storage-driver",
+      options.driver ?? "overlay2",
+    );
     args.push("--iptables=false", "--bridge=none");
     const child = spawn("dockerd", args, { stdio: ["ignore", log, log] });
     closeSync(log);
@@ -51,6 +58,11 @@ export class Dockerd implements AsyncDisposable {
   /** Its address. */
   get host(): string {
     return `unix://${this.#socket}`;
+  }
+
+  /** Path of its socket. */
+  get socket(): string {
+    return this.#socket;
   }
 
   /** A docker command that talks to this daemon. */

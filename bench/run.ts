@@ -16,13 +16,29 @@ import { parseArgs } from "node:util";
 import { Places, repository } from "./places.ts";
 import { median, type Result, type Row, Unavailable } from "./row.ts";
 import { build } from "./rows/build.ts";
+import { containerLayer } from "./rows/container-layer.ts";
+import { deepChain } from "./rows/deep-chain.ts";
+import { btrfsDiff, overlayDiff, vfsDiff, zfsDiff } from "./rows/driver-diff.ts";
 import { info } from "./rows/info.ts";
 import { load } from "./rows/load.ts";
 import { naiveDiff } from "./rows/naive-diff.ts";
 import { nativeDiff } from "./rows/native-diff.ts";
 import { walk } from "./rows/walk.ts";
 
-const rows: readonly Row[] = [build, load, nativeDiff, naiveDiff, info, walk];
+const rows: readonly Row[] = [
+  build,
+  load,
+  nativeDiff,
+  naiveDiff,
+  btrfsDiff,
+  vfsDiff,
+  overlayDiff,
+  zfsDiff,
+  containerLayer,
+  deepChain,
+  info,
+  walk,
+];
 const PEAK_LIMIT = 300 * 1024 * 1024;
 
 const { values } = parseArgs({

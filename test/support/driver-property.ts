@@ -34,6 +34,8 @@ export interface DriverPropertyOptions {
   readonly runs?: number;
   /** False: no object has several names, where the mount shows wrong things when one of them is written to. */
   readonly hardLinks?: boolean;
+  /** False: no ACLs, where the file system keeps them as it keeps any attribute, and the mode does not follow them. */
+  readonly acls?: boolean;
 }
 
 /** Registers the property test of a driver under `name`. */
@@ -42,21 +44,19 @@ export function testDriverProperty(name: string, factory: DriverFactory, options
     const home = options.makeHome();
     const driver = await factory.open(home, options.driverOptions ?? {});
     try {
-      const property = fc.asyncProperty(operationSequence, (layers) =>
-        options.hardLinks === false
-          ? check(driver, layers.map(withoutLinks), plantedTree.replaceAll("ln a", "cp -p a"))
-          : check(driver, layers, plantedTree),
-      );
+      const { hardLinks = true, acls = true } = options;
+      const isLeftOut = ({ op }: Operation): boolean => (op === "link" && !hardLinks) || (op === "acl" && !acls);
+      const planted = hardLinks ? plantedTree : plantedTree.replaceAll("ln a", "cp -p a");
+      const property = fc.asyncProperty(operationSequence, (layers) => {
+        const kept = layers.map((operations) => operations.filter((one) => !isLeftOut(one)));
+        return check(driver, kept, planted);
+      });
       await fc.assert(property, { numRuns: options.runs ?? 100, verbose: 1 });
     } finally {
       await driver.rest();
       execFileSync("rm", ["-rf", "--one-file-system", home]);
     }
   });
-}
-
-function withoutLinks(operations: readonly Operation[]): Operation[] {
-  return operations.filter(({ op }) => op !== "link");
 }
 
 async function check(driver: Driver, layers: readonly (readonly Operation[])[], planted: string): Promise<void> {

@@ -2,6 +2,7 @@
 import { fuseOverlayFactory } from "../../src/drivers/fuse-overlay/factory.ts";
 import { findProgram } from "../../src/fs/find-program.ts";
 import { testDriver } from "../../src/testing/driver-suite.ts";
+import type { Lack } from "../../src/testing/driver-suite-options.ts";
 import { testDriverProperty } from "./driver-property.ts";
 import { inUserNamespace } from "./overlay-lab.ts";
 
@@ -11,6 +12,7 @@ export interface FuseOverlaySuiteOptions {
   readonly skip?: string | undefined;
   /** Length of the deep chain. */
   readonly depth?: number;
+  readonly lacks?: readonly Lack[];
   /** Sequences of random operations. */
   readonly runs?: number;
 }
@@ -28,6 +30,7 @@ export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions)
     usage: (home, id) => `${home}/${id}`,
     renamesLowerDirectories: false,
     metadataCopies: false,
+    lacks: options.lacks ?? [],
   });
   testDriverProperty(`fuse-overlay on ${place}`, fuseOverlayFactory, { makeHome, skip, runs });
 }

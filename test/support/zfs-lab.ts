@@ -26,13 +26,18 @@ const daemonFolders = ["/var/lock", "/var/run/zfs", "/var/lib/zfs"];
 /** What is to be done when the tests of this process are over, the last first. */
 const undo: (() => void)[] = [];
 
-/** Makes a pool, and starts the daemon where one is needed; both are gone when the tests of this process are over. */
-export function zfsPlace(options: { readonly size?: string } = {}): ZfsPlace {
+/**
+ * Makes a pool, and starts the daemon where one is needed. Both are gone when the tests of this process are over, or with
+ * what `atEnd` is given.
+ */
+export function zfsPlace(
+  options: { readonly size?: string; readonly atEnd?: (end: () => void) => void } = {},
+): ZfsPlace {
   const pool = `lamella${process.pid}`;
   const base = mkdtempSync(join(tmpdir(), "lamella-zfs-"));
   const directory = join(base, "pool");
   undo.push(() => rmSync(base, { recursive: true }));
-  after(() => {
+  (options.atEnd ?? after)(() => {
     for (const step of undo.splice(0).reverse()) step();
   });
   const missing = whatIsMissing() ?? (mounterHere() === "daemon" ? startDaemon() : undefined);
