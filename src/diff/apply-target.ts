@@ -205,7 +205,8 @@ export abstract class TargetTree implements BelowView, Disposable {
     for (const child of node.children.values()) if (child instanceof DirNode && child.there) this.#finish(child);
     this.metadata.subject = node.path === "" ? "/" : node.path;
     const [dirfd, name] = this.tree.at(node);
-    if (node.mode !== node.actualMode) this.metadata.lchmod(dirfd, name, node.mode);
+    // zfs-fuse takes setuid and setgid away from directories, too, when their owner is set.
+    if (node.mode !== node.actualMode || (node.mode & 0o6000) !== 0) this.metadata.lchmod(dirfd, name, node.mode);
     if (node.defaultAcl !== undefined) this.metadata.lsetxattr(dirfd, name, defaultAclName, node.defaultAcl);
     if (node.mtimeSec !== undefined) this.metadata.utimens(dirfd, name, node.mtimeSec, node.mtimeNsec);
   }

@@ -56,7 +56,7 @@ testDriver(isFuse ? "zfs on zfs-fuse" : "zfs", zfsFactory, {
 testDriverProperty("zfs", zfsFactory, {
   makeHome: () => directoryIn(place),
   skip: place.skip,
-  runs: Number(process.env.RUNS ?? 10),
+  runs: 5,
   // zfs-fuse neither enforces ACLs nor has the mode follow them.
   acls: !isFuse,
 });
