@@ -2,6 +2,7 @@
 import { LamellaError } from "../errors/lamella-error.ts";
 import type { JobContext } from "../fs/worker-pool.ts";
 import { type ByteString, textOfBytes } from "../lib/bytes.ts";
+import { lowerMarks } from "../overlayfs/layer-marks.ts";
 import { LayerStack } from "../overlayfs/layer-stack.ts";
 import * as C from "../sys/constants.ts";
 import { open, pread64 } from "../sys/syscalls.ts";
@@ -95,7 +96,7 @@ export function runApply(job: ApplyJob, context: JobContext<ReadSoFar>): Applied
   };
   const openLower = (): LayerStack => {
     shared.awaitBase();
-    return LayerStack.open(job.target.lowers, job.target);
+    return LayerStack.open(job.target.lowers, lowerMarks(job.target));
   };
   try {
     const { target, spillDir, donor } = job;

@@ -17,6 +17,7 @@
  * Errors: failed_precondition (`INEXPRESSIBLE_NAME`) for an object whose name begins with `.wh.`.
  */
 import { type ByteString, compareBytes } from "../lib/bytes.ts";
+import { lowerMarks } from "../overlayfs/layer-marks.ts";
 import { isDirectory, isRegular, LayerStack, type MergedEntry } from "../overlayfs/layer-stack.ts";
 import * as C from "../sys/constants.ts";
 import { inodeKey, type Stat } from "../sys/syscalls.ts";
@@ -63,7 +64,7 @@ export class UpperDiffer {
   *changes(): Generator<Change> {
     const { upper, lowers } = this.#source;
     using merged = LayerStack.open([upper, ...lowers], this.#source);
-    using base = lowers.length === 0 ? undefined : LayerStack.open(lowers, this.#source);
+    using base = lowers.length === 0 ? undefined : LayerStack.open(lowers, lowerMarks(this.#source));
     this.#merged = merged;
     this.#base = base;
     yield* this.#walk();

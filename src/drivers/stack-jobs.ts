@@ -6,7 +6,7 @@ import type { TreeUsage } from "../fs/tree-usage.ts";
 import { type JobContext, WorkerPool, workerUrl } from "../fs/worker-pool.ts";
 import type { ByteString } from "../lib/bytes.ts";
 import type { OverlayXattrPrefix } from "../overlayfs/xattr-names.ts";
-import { type Branch, type BranchForm, convertBranch } from "./aufs/convert.ts";
+import { type Branch, type BranchForm, checkNames, convertBranch } from "./aufs/convert.ts";
 import { writeMarks } from "./aufs/marks.ts";
 
 export type StackJob =
@@ -21,11 +21,13 @@ export type StackJob =
       readonly target: ByteString;
       readonly prefix: OverlayXattrPrefix;
     }
+  /** Refuses names in a branch that would be taken for AUFS's marks. */
+  | { readonly kind: "check-names"; readonly branch: ByteString }
   /** Gives the marks of an AUFS branch another form. */
   | { readonly kind: "convert-branch"; readonly branch: Branch; readonly form: BranchForm };
 
 export type StackResult =
-  | { readonly kind: "carry-out" | "write-marks" | "convert-branch" }
+  | { readonly kind: "carry-out" | "write-marks" | "check-names" | "convert-branch" }
   | { readonly kind: "measure-own"; readonly usage: TreeUsage };
 
 let pool: WorkerPool<StackJob, StackResult> | undefined;
@@ -54,6 +56,11 @@ export async function writeMarksInBackground(
   await run({ kind: "write-marks", branch, target, prefix });
 }
 
+/** See checkNames. */
+export async function checkNamesInBackground(branch: ByteString): Promise<void> {
+  await run({ kind: "check-names", branch });
+}
+
 /** See convertBranch. */
 export async function convertBranchInBackground(branch: Branch, form: BranchForm): Promise<void> {
   await run({ kind: "convert-branch", branch, form });
@@ -69,6 +76,9 @@ export function runStackJob(job: StackJob, { throwIfCanceled }: JobContext<never
       return { kind: job.kind, usage: measureOwn(job.path, job.other, throwIfCanceled) };
     case "write-marks":
       writeMarks(job.branch, job.target, job.prefix, throwIfCanceled);
+      return { kind: job.kind };
+    case "check-names":
+      checkNames(job.branch, throwIfCanceled);
       return { kind: job.kind };
     case "convert-branch":
       convertBranch(job.branch, job.form, throwIfCanceled);

@@ -21,7 +21,16 @@ export interface LayerMarks {
    * prefix; a directory's opaque mark counts on a layer's root too; no name that begins `.wh.` is an object; there are
    * neither redirects nor metacopies.
    */
-  readonly marks?: "overlayfs" | "any";
+  readonly marks?: MarkKind;
+  /** Those of the uppermost layer, where they are others. */
+  readonly upperMarks?: MarkKind;
+}
+
+export type MarkKind = "overlayfs" | "any";
+
+/** The marks of the layers below the uppermost. */
+export function lowerMarks({ prefix, marks }: LayerMarks): LayerMarks {
+  return marks === undefined ? { prefix } : { prefix, marks };
 }
 
 /** Begins the names of marks that are files. */

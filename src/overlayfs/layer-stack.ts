@@ -69,7 +69,9 @@ interface Found {
 
 export class LayerStack implements Disposable {
   readonly #layers: readonly Layer[];
-  readonly #marks: LayerMarks;
+  /** Of the uppermost layer, and of all others. */
+  readonly #upperMarks: LayerMarks;
+  readonly #lowerMarks: LayerMarks;
   readonly #prefix: ByteString;
   /** The root of the merged view. */
   readonly root: MergedEntry;
@@ -77,13 +79,14 @@ export class LayerStack implements Disposable {
   /** `layers`: the uppermost first, at least one; owned by the stack from now on. */
   constructor(layers: readonly Layer[], marks: LayerMarks) {
     this.#layers = layers;
-    this.#marks = marks;
+    this.#upperMarks = marks.upperMarks === undefined ? marks : { prefix: marks.prefix, marks: marks.upperMarks };
+    this.#lowerMarks = marks;
     this.#prefix = marks.prefix;
     const parts: DirectoryPart[] = [];
     for (const [index, layer] of layers.entries()) {
       const opaque = index > 0 ? layer.getxattr("", `${marks.prefix}opaque`)?.toString("latin1") : undefined;
-      parts.push({ layer: index, path: "", xattrWhiteouts: !this.#any && opaque === "x" });
-      if (this.#any && this.#isOpaque(layer, "")) break;
+      parts.push({ layer: index, path: "", xattrWhiteouts: !this.#any(index) && opaque === "x" });
+      if (this.#any(index) && this.#isOpaque(index, "")) break;
     }
     const stat = layers[0]?.stat("");
     if (!stat) throw new LamellaError("invalid_argument", "NO_LAYERS", "a layer stack needs at least one layer");
@@ -169,7 +172,8 @@ export class LayerStack implements Disposable {
     for (const part of directory.parts) {
       const layer = this.#layer(part.layer);
       const entries = layer.list(part.path);
-      if (this.#any) for (const { name } of entries) if (isMarkName(name)) hidden.add(name).add(markedBy(name));
+      if (this.#any(part.layer))
+        for (const { name } of entries) if (isMarkName(name)) hidden.add(name).add(markedBy(name));
       for (const { name, type } of entries) {
         if (hidden.has(name)) continue;
         hidden.add(name);
@@ -184,7 +188,7 @@ export class LayerStack implements Disposable {
     const names = this.#layer(part.layer)
       .list(part.path)
       .map((entry) => entry.name);
-    if (!this.#any || !names.some(isMarkName)) return names;
+    if (!this.#any(part.layer) || !names.some(isMarkName)) return names;
     const meant = names.map((name) => (isMarkName(name) ? markedBy(name) : name));
     return [...new Set(meant)].filter((name) => !isMarkName(name) && !/^\.{0,2}$/.test(name));
   }
@@ -203,7 +207,7 @@ export class LayerStack implements Disposable {
     const layer = this.#layer(entry.place.layer);
     const list: { name: ByteString; value: Buffer }[] = [];
     for (const stored of layer.listxattr(entry.place.path)) {
-      const name = visibleXattr(stored, this.#marks);
+      const name = visibleXattr(stored, this.#marksOf(entry.place.layer));
       if (name === undefined) continue;
       const value = layer.getxattr(entry.place.path, stored);
       if (value) list.push({ name, value });
@@ -216,8 +220,13 @@ export class LayerStack implements Disposable {
     return this.#layer(entry.data.layer).open(entry.data.path);
   }
 
-  get #any(): boolean {
-    return this.#marks.marks === "any";
+  #marksOf(layer: number): LayerMarks {
+    return layer === 0 ? this.#upperMarks : this.#lowerMarks;
+  }
+
+  /** True for a layer where every mark counts. */
+  #any(layer: number): boolean {
+    return this.#marksOf(layer).marks === "any";
   }
 
   #layer(index: number): Layer {
@@ -275,7 +284,7 @@ export class LayerStack implements Disposable {
     around: { readonly before: ByteString; readonly after: ByteString } = { before: "", after: "" },
   ): Found | undefined {
     const layer = this.#layer(index);
-    if (this.#any) return this.#findByAnyMark(layer, directory, name, search);
+    if (this.#any(index)) return this.#findByAnyMark(index, directory, name, search);
     const path = join(directory, name);
     const stat = layer.stat(path);
     if (!stat) return undefined;
@@ -310,21 +319,23 @@ export class LayerStack implements Disposable {
   }
 
   /** The same where every mark counts. */
-  #findByAnyMark(layer: Layer, directory: ByteString, name: ByteString, search: Search): Found | undefined {
+  #findByAnyMark(index: number, directory: ByteString, name: ByteString, search: Search): Found | undefined {
+    const layer = this.#layer(index);
     const path = join(directory, name);
     const mark = join(directory, markName + name);
     const hidden = isMarkName(name) || (name.length <= longestMarked && layer.stat(mark) !== undefined);
     const stat = hidden ? undefined : layer.stat(path);
-    search.stop = hidden || (stat !== undefined && (!isDirectory(stat) || this.#isOpaque(layer, path)));
+    search.stop = hidden || (stat !== undefined && (!isDirectory(stat) || this.#isOpaque(index, path)));
     if (!stat || isWhiteoutDevice(stat) || (search.isDirectory && !isDirectory(stat))) return undefined;
     search.isDirectory = isDirectory(stat);
     return { path, stat, xattrWhiteouts: false };
   }
 
   /** True when a directory hides all that lies below it, by whatever mark. */
-  #isOpaque(layer: Layer, path: ByteString): boolean {
+  #isOpaque(index: number, path: ByteString): boolean {
+    const layer = this.#layer(index);
     return (
-      opaqueXattrs(this.#marks).some((name) => layer.getxattr(path, name)?.toString("latin1") === "y") ||
+      opaqueXattrs(this.#marksOf(index)).some((name) => layer.getxattr(path, name)?.toString("latin1") === "y") ||
       layer.stat(join(path, opaqueName)) !== undefined
     );
   }

@@ -4,6 +4,7 @@ import type { Change } from "../../src/diff/change.ts";
 import { writeLayerTar } from "../../src/diff/layer-tar.ts";
 import type { ApplyTarget } from "../../src/diff/source.ts";
 import { frameBytes } from "../../src/diff/tar-record-format.ts";
+import { lowerMarks } from "../../src/overlayfs/layer-marks.ts";
 import { LayerStack } from "../../src/overlayfs/layer-stack.ts";
 
 export interface LayerTar {
@@ -35,7 +36,7 @@ export function applyLayerTar(target: ApplyTarget, tar: LayerTar, spillDir: stri
     target,
     spillDir,
     record: { begin: () => frame, finish: () => undefined },
-    openLower: () => LayerStack.open(target.lowers, target),
+    openLower: () => LayerStack.open(target.lowers, lowerMarks(target)),
   });
   applier.push(tar.bytes);
   applier.end();

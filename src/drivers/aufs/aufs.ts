@@ -43,7 +43,7 @@ import { LayerRecords } from "../layer-records.ts";
 import { overlayOptionStrings } from "../mount-view.ts";
 import { writeNewFile } from "../small-file.ts";
 import { StackDriver, type ViewOptions } from "../stack-driver.ts";
-import { convertBranchInBackground, writeMarksInBackground } from "../stack-jobs.ts";
+import { checkNamesInBackground, convertBranchInBackground, writeMarksInBackground } from "../stack-jobs.ts";
 import { staleTrials } from "../trial-directory.ts";
 import { freeUse } from "../use.ts";
 import type { BranchForm } from "./convert.ts";
@@ -201,7 +201,8 @@ export class AufsDriver extends StackDriver {
   }
 
   async diffSource(id: LayerId): Promise<Use<DiffSource>> {
-    return freeUse({ kind: "upper", upper: this.#layout.branch(id), lowers: this.#branchesBelow(id), ...this.#marks });
+    const lowers = this.#branchesBelow(id);
+    return freeUse({ kind: "upper", upper: this.#layout.branch(id), lowers, ...this.#marksFor(id) });
   }
 
   async applyTarget(id: LayerId): Promise<Use<ApplyTarget>> {
@@ -213,7 +214,7 @@ export class AufsDriver extends StackDriver {
   }
 
   async contentSource(id: LayerId): Promise<Use<ContentSource>> {
-    return freeUse({ layers: [this.#layout.branch(id), ...this.#branchesBelow(id)], ...this.#marks });
+    return freeUse({ layers: [this.#layout.branch(id), ...this.#branchesBelow(id)], ...this.#marksFor(id) });
   }
 
   protected override isCommitted(id: LayerId): boolean {
@@ -313,6 +314,12 @@ export class AufsDriver extends StackDriver {
     return this.#layout.ancestors(id).map((below) => this.#layout.branch(below));
   }
 
+  /** What counts in a branch: AUFS's marks are ordinary names to overlayfs while it writes to it. */
+  #marksFor(id: LayerId): LayerMarks {
+    const isOverlay = this.#records.read(id).more.get("form") === "overlay";
+    return isOverlay ? { ...this.#marks, upperMarks: "overlayfs" } : this.#marks;
+  }
+
   /** Does one thing for a layer at a time, in this process. */
   async #alone(id: LayerId, work: () => Promise<void>): Promise<void> {
     const before = this.#busy.get(id);
@@ -335,11 +342,13 @@ export class AufsDriver extends StackDriver {
         const more = new Map(value === undefined ? [] : [["form", value]]);
         this.#records.write(id, { ...this.#records.read(id), more });
       };
+      const branch = { path: this.#layout.branch(id), lowers: this.#branchesBelow(id), marks: this.#marks };
+      const before = now();
+      if (before === "overlay") await checkNamesInBackground(branch.path);
       this.uses.unused(id, () => {
         unmountAt(this.mountPointOf(id));
         note("mixed");
       });
-      const branch = { path: this.#layout.branch(id), lowers: this.#branchesBelow(id), marks: this.#marks };
       await convertBranchInBackground(branch, form);
       note(form === "aufs" ? undefined : form);
     });

@@ -3,6 +3,7 @@
  * before it goes in its old one, and whoever reads a branch knows both forms (`marks: "any"`), so that a branch means the
  * same at any moment, also where a crash has left it half way. Directories keep their times.
  */
+import { checkLayerName } from "../../diff/layer-names.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { isMarkXattr, type LayerMarks, longestMarked, markName, opaqueName } from "../../overlayfs/layer-marks.ts";
@@ -48,6 +49,25 @@ export function convertBranch(branch: Branch, form: BranchForm, check: () => voi
     sys.utimensat(fd, "", before);
   };
   using root = sys.open(branch.path, C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW);
+  visit(root.fd, "");
+}
+
+/**
+ * Refuses what was named through overlayfs so that it would be taken for one of AUFS's marks. Errors: failed_precondition
+ * (`INEXPRESSIBLE_NAME`).
+ */
+export function checkNames(branch: ByteString, check: () => void): void {
+  using root = sys.open(branch, C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW);
+  const visit = (fd: number, path: ByteString): void => {
+    check();
+    for (const { name, type } of sys.readdir(fd)) {
+      const whole = path === "" ? name : `${path}/${name}`;
+      checkLayerName(name, whole);
+      if (!isDirectory(fd, name, type)) continue;
+      using child = new sys.OwnedFd(sys.openat(fd, name, C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW));
+      visit(child.fd, whole);
+    }
+  };
   visit(root.fd, "");
 }
 
