@@ -3,6 +3,7 @@ import type { ByteString } from "../lib/bytes.ts";
 import { aufsFactory } from "./aufs/factory.ts";
 import { btrfsFactory } from "./btrfs/factory.ts";
 import { chooseDriver, type DriverWish } from "./choose-driver.ts";
+import { devicemapperFactory } from "./devicemapper/factory.ts";
 import type { Driver, DriverFactory, ProbeResult } from "./driver.ts";
 import { fuseOverlayFactory } from "./fuse-overlay/factory.ts";
 import { overlayFactory } from "./overlay/factory.ts";
@@ -12,9 +13,16 @@ import { zfsFactory } from "./zfs/factory.ts";
 
 /** All drivers by name. */
 export const driverFactories: ReadonlyMap<string, DriverFactory> = new Map(
-  [overlay2Factory, btrfsFactory, zfsFactory, fuseOverlayFactory, overlayFactory, aufsFactory, vfsFactory].map(
-    (factory) => [factory.name, factory],
-  ),
+  [
+    overlay2Factory,
+    btrfsFactory,
+    zfsFactory,
+    fuseOverlayFactory,
+    overlayFactory,
+    aufsFactory,
+    devicemapperFactory,
+    vfsFactory,
+  ].map((factory) => [factory.name, factory]),
 );
 
 /** Opens the driver of a root, see ./choose-driver.ts. Errors: those of `Choice.error`. */

@@ -115,14 +115,19 @@ export abstract class TreeDriver implements Driver {
   /** The tree must be mounted to be reached. */
   protected readonly mountsTrees: boolean = false;
 
-  /** Mounts a layer's tree at `treeOf(id)`, which is an empty directory. Synchronous. */
+  /** Where a layer's tree is mounted: the tree itself, or a directory above it. */
+  protected mountPointOf(id: string): ByteString {
+    return this.treeOf(id as LayerId);
+  }
+
+  /** Mounts a layer's tree at `mountPointOf(id)`, which is an empty directory. Synchronous. */
   protected attachTree(id: LayerId, _facts: LayerFacts): void {
     throw new LamellaError("internal", "NOT_MOUNTED", `${this.name}: the tree of layer ${id} is never mounted`);
   }
 
   /** Unmounts it, and removes the mount point; true when it was mounted. */
   protected detachTree(id: LayerId): boolean {
-    return unmountAt(this.treeOf(id));
+    return unmountAt(this.mountPointOf(id));
   }
 
   /** How the changes of a layer to its parent are found without comparing the trees, if there is a way. Both can be reached. */
@@ -240,7 +245,7 @@ export abstract class TreeDriver implements Driver {
   }
 
   async rest(): Promise<void> {
-    for (const id of [...this.#idle]) this.#detachIdle(id);
+    for (const id of [...this.#idle]) this.detachUnused(id);
   }
 
   async remove(id: LayerId): Promise<void> {
@@ -260,8 +265,7 @@ export abstract class TreeDriver implements Driver {
 
   async reclaim(): Promise<number> {
     let count = this.#endLeftMounts(`${this.home}/mnt/`, String, (id) => unmountAt(`${this.home}/mnt/${id}`));
-    if (this.mountsTrees)
-      count += this.#endLeftMounts(this.treeOf("" as LayerId), treeKey, (id) => this.detachTree(id));
+    if (this.mountsTrees) count += this.#endLeftMounts(this.mountPointOf(""), treeKey, (id) => this.detachTree(id));
     const lock = `${this.home}/.lamella/lock`;
     const isGoing = (hex: string): boolean => this.isBeingMade(hex);
     {
@@ -319,13 +323,14 @@ export abstract class TreeDriver implements Driver {
 
   /** Makes a layer's tree reachable at `treeOf(id)`, in this mount namespace, until it is disposed. */
   protected reach(id: LayerId, options: { readonly keep?: boolean | undefined } = {}): Use<ByteString> {
-    const target = this.treeOf(id);
+    const tree = this.treeOf(id);
     const facts = this.facts(id);
-    if (!this.mountsTrees) return freeUse(target);
+    if (!this.mountsTrees) return freeUse(tree);
+    const target = this.mountPointOf(id);
     const attach = (): void => this.attachTree(id, facts);
     const use = joinMount(this.uses, treeKey(id), { target, keep: options.keep, reuse: true, attach });
     this.#idle.delete(id);
-    return useUntil(target, () => this.uses.end(use, () => this.#leaveIdle(id)));
+    return useUntil(tree, () => this.uses.end(use, () => this.#leaveIdle(id)));
   }
 
   /** Leaves a layer's tree mounted for the next caller, and ends the mount that has been unused the longest. */
@@ -333,13 +338,14 @@ export abstract class TreeDriver implements Driver {
     this.#idle.add(id);
     for (const oldest of this.#idle) {
       if (this.#idle.size <= MOST_IDLE) break;
-      if (oldest !== id) this.#detachIdle(oldest);
+      if (oldest !== id) this.detachUnused(oldest);
     }
   }
 
-  #detachIdle(id: LayerId): void {
+  /** Ends the mount of a tree unless somebody uses it, or it is kept; true when there was one. */
+  protected detachUnused(id: LayerId): boolean {
     this.#idle.delete(id);
-    this.#unlessUsed(treeKey(id), () => this.detachTree(id));
+    return this.#unlessUsed(treeKey(id), () => this.detachTree(id));
   }
 
   /** Ends mounts right below a folder that nobody uses. Returns their number. */
@@ -356,6 +362,7 @@ export abstract class TreeDriver implements Driver {
 
   /** Ends a mount, unless somebody has come to use it, who will leave it behind or end it himself. */
   #unlessUsed(key: string, detach: () => boolean): boolean {
+    if (this.uses.inUse(key)) return false;
     try {
       return this.uses.unused(key, detach);
     } catch (error) {

@@ -127,6 +127,13 @@ export function memfd_create(name: ByteString): number {
   return bad || out(callPL(nr.memfd_create, pathA, C.MFD_CLOEXEC));
 }
 
+/** A buffer at a page boundary, as O_DIRECT needs it. */
+export function alignedBuffer(size: number): Buffer {
+  const whole = Buffer.allocUnsafeSlow(size + 4096);
+  const skip = (4096 - Number((koffi.address(whole) as bigint) % 4096n)) % 4096;
+  return whole.subarray(skip, skip + size);
+}
+
 export function close(fd: number): number {
   return out(callL(nr.close, fd));
 }
