@@ -14,7 +14,8 @@
  * A layer exists when `metadata/<id>` does. It is made under a temporary name there, and set aside under another.
  */
 import { randomBytes } from "node:crypto";
-import { type ClockStamp, clockDoubt, parseClockStamp, takeClockStamp } from "../../diff/clock-stamp.ts";
+import { readFileSync } from "node:fs";
+import { type ClockStamp, parseClockStamp, takeClockStamp } from "../../diff/clock-stamp.ts";
 import type { DiffSource, TreesSource } from "../../diff/source.ts";
 import { isLamellaError, LamellaError } from "../../errors/lamella-error.ts";
 import { readMountInfo } from "../../fs/mountinfo.ts";
@@ -164,7 +165,7 @@ export class DevicemapperDriver extends TreeDriver {
   #isUnchanged(id: LayerId, parent: LayerId): boolean {
     const clock = this.#cloneClock(this.facts(id));
     // A log that was not replayed after a crash of the machine hides changes.
-    if (clock === undefined || clockDoubt(clock) !== undefined) return false;
+    if (clock === undefined || !isOfThisBoot(clock)) return false;
     const [mapped, below] = [id, parent].map((of) => this.#devices.mappedSectors(of));
     if (mapped !== undefined && below !== undefined && mapped !== below) return false;
     try {
@@ -331,6 +332,10 @@ export class DevicemapperDriver extends TreeDriver {
 
 function creating({ id, hex }: NewTree): string {
   return `.${id}-creating-${hex}`;
+}
+
+function isOfThisBoot({ boot }: ClockStamp): boolean {
+  return boot.startsWith(readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim());
 }
 
 function readClock(text: string | undefined): ClockStamp | undefined {

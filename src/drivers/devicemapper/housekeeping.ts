@@ -6,7 +6,7 @@
  *
  *     never mounted                nothing
  *     mounted and unmounted        ext4: the superblock's times, counts and checksum
- *                                  xfs: the superblock's LSN and checksum, and 2 MiB of the log
+ *                                  xfs: the superblock's sums, LSN and checksum, and 2 MiB of the log
  *     and files were read          the same, and the inodes whose access times were set (not with dm.mountopt=noatime);
  *                                  of ext4 the journal
  *     and something was changed    the inodes, directories and maps concerned: something that is not left out below
@@ -34,6 +34,13 @@ export function housekeepingOf(superblock: Buffer): readonly Stretch[] | undefin
   return undefined;
 }
 
+/** Fields of the superblock: sums of what the allocation groups have (inodes, free inodes, free blocks), checksum, LSN. */
+const xfsFields = [
+  [0x80, 0xa0],
+  [0xe0, 0xe4],
+  [0xf0, 0xf8],
+] as const;
+
 function housekeepingOfXfs(superblock: Buffer): Stretch[] {
   const blockBytes = superblock.readUInt32BE(4);
   const logStart = superblock.readBigUInt64BE(48);
@@ -42,17 +49,19 @@ function housekeepingOfXfs(superblock: Buffer): Stretch[] {
   const groupLog = BigInt(superblock.readUInt8(124));
   const inGroup = Number(logStart & ((1n << groupLog) - 1n));
   const start = (Number(logStart >> groupLog) * groupBlocks + inGroup) * blockBytes;
-  const lsnAndChecksum = [
-    { start: 224, end: 228 },
-    { start: 240, end: 248 },
-  ];
-  return logStart === 0n ? lsnAndChecksum : [...lsnAndChecksum, { start, end: start + logBlocks * blockBytes }];
+  const fields = xfsFields.map(([from, end]) => ({ start: from, end }));
+  return logStart === 0n ? fields : [...fields, { start, end: start + logBlocks * blockBytes }];
 }
 
-/** Fields of the superblock: times and count of mounts, where it was mounted, kilobytes written, high bytes of times, checksum. */
+/**
+ * Fields of the superblock: sums of what the groups have (free blocks and inodes), times and count of mounts, where it was
+ * mounted, the sums' upper halves, kilobytes written, the times' upper bytes, checksum.
+ */
 const ext4Fields = [
+  [0x0c, 0x14],
   [0x2c, 0x36],
   [0x88, 0xc8],
+  [0x158, 0x15c],
   [0x178, 0x180],
   [0x274, 0x276],
   [0x3fc, 0x400],

@@ -79,7 +79,10 @@ export class ThinDevices {
     using _ = this.#lock();
     this.pool.activate();
     let status = this.pool.status({ noflush: true });
-    if (sys.statIfExists(AT_FDCWD, this.#mark) !== undefined) this.#recover(status);
+    if (sys.statIfExists(AT_FDCWD, this.#mark) !== undefined) {
+      this.#recover(status);
+      status = this.pool.status({ noflush: true });
+    }
     const open = this.records.transaction();
     if (open !== undefined && judgeTransaction(open, status.transactionId) === "roll back") {
       this.#rollBack(open);

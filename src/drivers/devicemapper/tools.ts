@@ -21,7 +21,7 @@ export async function runTool(name: string, args: readonly string[]): Promise<st
       hint: `install the package that has ${name}`,
     });
   return new Promise((resolve, reject) => {
-    execFile(path, [...args], { env: { PATH: folders.join(":"), LC_ALL: "C" } }, (error, stdout, stderr) => {
+    execFile(path, [...args], { env: environment() }, (error, stdout, stderr) => {
       if (error === null) return resolve(stdout);
       const said = `${stderr}\n${stdout}`.trim();
       reject(
@@ -29,6 +29,12 @@ export async function runTool(name: string, args: readonly string[]): Promise<st
       );
     });
   });
+}
+
+/** Where no udev runs, LVM makes its nodes itself; it has to be told. */
+function environment(): Record<string, string> {
+  const withoutUdev = existsSync("/run/udev/control") ? {} : { DM_DISABLE_UDEV: "1" };
+  return { PATH: folders.join(":"), LC_ALL: "C", ...withoutUdev };
 }
 
 /** Whether the kernel knows a file system. A mount that cannot succeed, at `directory`, has its module loaded. */
