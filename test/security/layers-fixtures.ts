@@ -10,8 +10,11 @@ import { encodeMoves, frameBytes, frameKind } from "../../src/diff/tar-record-fo
 import { TarMaker } from "../../src/diff/tar-record-job.ts";
 import { DigestMarks } from "../../src/diff/tar-record-marks.ts";
 import { LamellaError } from "../../src/errors/lamella-error.ts";
+import { linkPart } from "../../src/fs/link-tree.ts";
 import { removeTree } from "../../src/fs/remove-tree.ts";
+import { BOTH, WorkShare } from "../../src/fs/walk-share.ts";
 import { type ByteString, bytesOfText } from "../../src/lib/bytes.ts";
+import type { LayerMarks } from "../../src/overlayfs/layer-marks.ts";
 import { LayerStack, type MergedEntry } from "../../src/overlayfs/layer-stack.ts";
 import * as C from "../../src/sys/constants.ts";
 import * as sys from "../../src/sys/syscalls.ts";
@@ -126,12 +129,13 @@ export class Playground implements Disposable {
   }
 }
 
-export type Mode = ApplyTarget["whiteouts"];
-export const modes: readonly Mode[] = ["overlay", "remove"];
+/** What layers are applied to; `links`: `remove` in a tree of hard links of the layer before, which must stay as it was. */
+export type Mode = ApplyTarget["whiteouts"] | "links";
+export const modes: readonly Mode[] = ["overlay", "aufs", "remove", "links"];
 
 /**
- * Applies tars one on the other, in one of the two modes, and answers what the result looks like. Every tar that applies is
- * made again from its record and compared byte for byte.
+ * Applies tars one on the other, in one of the modes, and answers what the result looks like. Every tar that applies is made
+ * again from its record and compared byte for byte.
  */
 export class Layers implements Disposable {
   readonly ground: Playground;
@@ -145,11 +149,35 @@ export class Layers implements Disposable {
     this.mode = mode;
   }
 
+  /** True when a layer holds its own objects alone. */
+  get stacks(): boolean {
+    return this.mode === "overlay" || this.mode === "aufs";
+  }
+
+  get #marks(): LayerMarks {
+    return this.mode === "aufs" ? { prefix, marks: "any" } : { prefix };
+  }
+
   /** Applies one more layer; `chunkBytes` cuts the tar into pieces. */
   apply(tar: Uint8Array, chunkBytes = 65_536): AppliedLayer {
-    if (this.mode === "overlay" || this.paths.length === 0) this.paths.unshift(this.ground.dir());
+    const before = this.paths[0];
+    if (this.mode !== "links" || before === undefined) return this.#apply(tar, chunkBytes);
+    const described = describeTree(before);
+    const root = this.ground.dir();
+    linkTree(before, root);
+    this.paths[0] = root;
+    try {
+      return this.#apply(tar, chunkBytes);
+    } finally {
+      assert.deepEqual(describeTree(before), described, "an object of the layer below was changed");
+    }
+  }
+
+  #apply(tar: Uint8Array, chunkBytes: number): AppliedLayer {
+    if (this.stacks || this.paths.length === 0) this.paths.unshift(this.ground.dir());
     const lowers = this.paths.slice(1);
-    const target: ApplyTarget = { whiteouts: this.mode, root: this.paths[0] as ByteString, lowers, prefix };
+    const whiteouts = this.mode === "links" ? "remove" : this.mode;
+    const target: ApplyTarget = { whiteouts, root: this.paths[0] as ByteString, lowers, ...this.#marks };
     const spillDir = bytesOfText(join(this.ground.path, `spill${++this.#spills}`));
     const recordPath = bytesOfText(join(this.ground.path, "spill-record"));
     const frame = Buffer.alloc(frameBytes);
@@ -161,7 +189,7 @@ export class Layers implements Disposable {
         begin: () => frame,
         finish: (length) => record.frame(frameKind.operations, frame.subarray(0, length)),
       },
-      openLower: () => LayerStack.open(lowers, { prefix }),
+      openLower: () => LayerStack.open(lowers, this.#marks),
     });
     const marks = new DigestMarks();
     for (let at = 0; at < tar.length; at += chunkBytes) {
@@ -173,7 +201,7 @@ export class Layers implements Disposable {
     const { sha256, table } = marks.end();
     if (table.length > 0) record.frame(frameKind.marks, table);
     record.close(tar.length);
-    const content = { layers: this.paths, prefix } as const;
+    const content = { layers: this.paths, ...this.#marks };
     const pieces: Uint8Array[] = [];
     const job = { recordPath, spillDir, content, sha256, credit: new SharedArrayBuffer(8) };
     using maker = new TarMaker(job, (piece) => pieces.push(piece));
@@ -201,12 +229,19 @@ export class Layers implements Disposable {
   }
 
   tree(): Tree {
-    return this.mode === "overlay" ? describeMerged(this.paths) : describeTree(this.paths[0] as ByteString);
+    return this.stacks ? describeMerged(this.paths, this.#marks) : describeTree(this.paths[0] as ByteString);
   }
 
   [Symbol.dispose](): void {
     this.ground.assertUntouched();
   }
+}
+
+function linkTree(from: ByteString, to: ByteString): void {
+  using source = sys.open(from, C.O_RDONLY | C.O_DIRECTORY);
+  using target = sys.open(to, C.O_RDONLY | C.O_DIRECTORY);
+  const share = WorkShare.start(BOTH).memory;
+  linkPart({ share, fromFd: source.fd, toFd: target.fd }, () => undefined);
 }
 
 export interface Described {
@@ -269,8 +304,8 @@ export function describeTree(root: ByteString, isWanted: (path: ByteString) => b
 }
 
 /** The merged view of layers, the uppermost first. */
-export function describeMerged(paths: readonly ByteString[]): Tree {
-  using stack = LayerStack.open(paths, { prefix });
+export function describeMerged(paths: readonly ByteString[], marks: LayerMarks = { prefix }): Tree {
+  using stack = LayerStack.open(paths, marks);
   const tree: Tree = new Map();
   const visit = (entry: MergedEntry): void => {
     const type = entry.stat.mode & C.S_IFMT;

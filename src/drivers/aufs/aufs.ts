@@ -244,9 +244,8 @@ export class AufsDriver extends StackDriver {
         ? { kind: "overlay", lowers: [branch, ...lowers], upper: undefined, work: undefined, options: noOptions }
         : { kind: "overlay", lowers, upper: branch, work: undefined, options: noOptions };
     }
-    // Whatever a base layer hides there is nothing to hide, so that a writable one is its own root file system.
+    if (!committed && !(readOnly && ancestors.length === 0)) await this.#turn(id, "overlay");
     if (ancestors.length === 0 && !committed) return { kind: "directory", path: branch, readOnly };
-    if (!committed) await this.#turn(id, "overlay");
     const own = committed ? await this.#markedBranch(id) : { layers: [branch], isLast: false };
     const lowers: ByteString[] = [];
     for (const below of own.isLast ? [] : ancestors) {
@@ -343,8 +342,7 @@ export class AufsDriver extends StackDriver {
         this.#records.write(id, { ...this.#records.read(id), more });
       };
       const branch = { path: this.#layout.branch(id), lowers: this.#branchesBelow(id), marks: this.#marks };
-      const before = now();
-      if (before === "overlay") await checkNamesInBackground(branch.path);
+      if (now() === "overlay") await checkNamesInBackground(branch.path);
       this.uses.unused(id, () => {
         unmountAt(this.mountPointOf(id));
         note("mixed");
