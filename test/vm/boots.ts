@@ -1,5 +1,5 @@
 /**
- * The machines that are booted, one after another, and what each runs.
+ * The machines that are booted, and what each runs; the longest first, since they run beside each other.
  *
  * To add a test: put `NAME.test.ts` into `test/vm/guest/`. It runs in "plain" unless another boot lists it here. A test of the
  * rest of the project runs where a boot lists it; a file may be listed by several.
@@ -29,7 +29,6 @@ const listed: Readonly<Record<string, Boot>> = {
     moduleOptions: [],
     files: [
       `${guest}/drivers.test.ts`,
-      `${guest}/quota.test.ts`,
       "test/mount/diff-property.test.ts",
       "test/mount/drivers-overlay2.test.ts",
       "test/mount/layer-record.test.ts",
@@ -38,6 +37,13 @@ const listed: Readonly<Record<string, Boot>> = {
       "test/mount/upper-differ.test.ts",
     ],
     environment: { LAMELLA_TEST_RUNS: "3" },
+  },
+  devices: {
+    about: "the device mapper and project quotas",
+    kernel: "6.1",
+    moduleOptions: [],
+    files: [`${guest}/thin-pool.test.ts`, `${guest}/project-quota.test.ts`, `${guest}/quota.test.ts`],
+    environment: {},
   },
   redirect: {
     about: "the module of overlay loaded with redirect_dir and metacopy on",
@@ -50,12 +56,7 @@ const listed: Readonly<Record<string, Boot>> = {
     about: "a kernel without attributes of the user namespace in overlays, mount_setattr and much else",
     kernel: "5.10",
     moduleOptions: [],
-    files: [
-      `${guest}/drivers.test.ts`,
-      `${guest}/quota.test.ts`,
-      "test/mount/overlay-mount.test.ts",
-      "test/mount/upper-differ.test.ts",
-    ],
+    files: [`${guest}/drivers.test.ts`, `${guest}/quota.test.ts`, "test/mount/overlay-mount.test.ts"],
     environment: {},
   },
 };

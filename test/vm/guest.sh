@@ -25,7 +25,8 @@ modprobe -a loop overlay fuse dm-mod dm-thin-pool dm-snapshot
 
 cd /project
 if [ -n "$shell" ]; then
-  echo "booted: ${command[*]}"
+  stty -F /dev/ttyS0 rows "${shell% *}" columns "${shell#* }"
+  echo "${command[*]} WORD... runs tests; exit ends the machine"
   setsid -c bash -l </dev/ttyS0 >/dev/ttyS0 2>&1
 else
   report=$(echo /dev/vport*p1)

@@ -4,7 +4,7 @@
  * its time is over, or with this process.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Boot } from "./boots.ts";
@@ -17,7 +17,7 @@ export interface Parts {
   readonly image: RootImage;
   readonly kernel: Kernel;
   readonly projectDisk: string;
-  /** Where files of this run go. */
+  /** A directory for files of this run, to be made. */
   readonly scratch: string;
 }
 
@@ -42,7 +42,8 @@ const kernelArguments = [
   "oops=panic",
   "mitigations=off",
   "audit=0",
-  "apparmor=0",
+  // No big module for security, which would be SELinux without a policy where AppArmor is off.
+  "lsm=landlock,lockdown,yama",
   "nokaslr",
   // Programs at the same addresses each time are not translated again each time: starting one takes a third.
   "norandmaps",
@@ -74,6 +75,7 @@ export async function runMachine(
   limitSec: number,
   onLine: (line: string) => void,
 ): Promise<Ending> {
+  mkdirSync(parts.scratch);
   const console_ = join(parts.scratch, "console");
   const initramfs = join(parts.scratch, "initramfs");
   writeFileSync(console_, "");
@@ -110,6 +112,7 @@ export async function runMachine(
 
 /** Boots into a shell on this process's terminal. */
 export async function runShell(parts: Parts, job: Job): Promise<void> {
+  mkdirSync(parts.scratch);
   const initramfs = join(parts.scratch, "initramfs");
   writeFileSync(initramfs, initramfsOf(parts, jobScript(job, { shell: true })));
   const ports = ["-chardev", "stdio,id=console,signal=off,mux=off", "-serial", "chardev:console"];

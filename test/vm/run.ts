@@ -8,11 +8,12 @@
  *   npm run test:vm -- --list             the machines and their files
  *   npm run test:vm -- --shell            a shell in a machine (with --boot, in that one); `exit` ends it
  *   npm run test:vm -- --timeout 1800     half an hour for everything, instead of a quarter
+ *   npm run test:vm -- --machines 1       one machine at a time
  *   LAMELLA_TEST_NO_SKIP=1 …              a skipped test is a failure (as in CI)
  *   LAMELLA_VM_CACHE=DIR …                where kernels and images are kept, instead of .cache/vm
  */
 import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Mirrors } from "./apt.ts";
@@ -25,9 +26,6 @@ import { makeProjectDisk } from "./project-disk.ts";
 import { Report } from "./report.ts";
 import { sourcePositions } from "./source-positions.ts";
 
-/** For one test file in a machine. */
-const fileTimeoutSec = 400;
-
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -35,6 +33,7 @@ const { values, positionals } = parseArgs({
     list: { type: "boolean", default: false },
     shell: { type: "boolean", default: false },
     timeout: { type: "string", default: "900" },
+    machines: { type: "string", default: String(availableParallelism()) },
   },
 });
 const startedMs = performance.now();
@@ -64,31 +63,52 @@ function compiledIn(scratch: string): string {
   return join(scratch, "project");
 }
 
-async function prepare(mirrors: Mirrors, scratch: string): Promise<Omit<Parts, "kernel">> {
+/** What each boot needs, by its name. */
+async function prepare(mirrors: Mirrors, scratch: string): Promise<Map<string, Parts>> {
   const image = prepareImage(mirrors);
   note("image");
+  const kernels = [...planned].map(([name, boot]) => [name, prepareKernel(boot.kernel, mirrors)] as const);
+  note("kernels");
   const projectDisk = join(scratch, "project.ext4");
   await makeProjectDisk(projectDisk, compiledIn(scratch));
   note("project");
-  return { image, projectDisk, scratch };
+  return new Map(
+    kernels.map(([name, kernel]) => [name, { image, kernel, projectDisk, scratch: join(scratch, `machine-${name}`) }]),
+  );
 }
 
-async function runAll(planned: ReadonlyMap<string, Boot>, mirrors: Mirrors, scratch: string): Promise<void> {
-  const prepared = await prepare(mirrors, scratch);
+/** Runs the tests of one machine. */
+async function runBoot(name: string, boot: Boot, parts: Parts, inSources: (line: string) => string): Promise<void> {
+  const section = report.begin(name, `${boot.about} (${parts.kernel.release})`);
+  const limitSec = Math.max(60, Math.round(Number(values.timeout) - secondsSinceStart()));
+  // A file that hangs is given up in the machine, so that those after it still run.
+  const fileLimitSec = Math.max(30, limitSec - 120);
+  const files = boot.files.map((file) => file.replace(/\.ts$/, ".js"));
+  const job = {
+    boot,
+    environment: skipIsFailure ? { LAMELLA_TEST_NO_SKIP: "1" } : {},
+    command: ["node", "test/run.js", "--guest", "--jobs", "1", "--timeout", String(fileLimitSec), ...files],
+  };
+  section.end(await runMachine(parts, job, limitSec, (line) => section.line(inSources(line))));
+}
+
+async function runAll(mirrors: Mirrors, scratch: string): Promise<void> {
+  const parts = await prepare(mirrors, scratch);
   const inSources = sourcePositions(compiledIn(scratch));
-  for (const [name, boot] of planned) {
-    const parts = { ...prepared, kernel: prepareKernel(boot.kernel, mirrors) };
-    if (values.shell) return runShell(parts, { boot, environment: {}, command: ["node", "test/run.js", "--guest"] });
-    report.begin(`${name}: ${boot.about} (${parts.kernel.release})`);
-    const limits = ["--jobs", "1", "--timeout", String(fileTimeoutSec)];
-    const files = boot.files.map((file) => file.replace(/\.ts$/, ".js"));
-    const job = {
-      boot,
-      environment: skipIsFailure ? { LAMELLA_TEST_NO_SKIP: "1" } : {},
-      command: ["node", "test/run.js", "--guest", ...limits, ...files],
-    };
-    const limitSec = Math.max(1, Math.round(Number(values.timeout) - secondsSinceStart()));
-    report.end(name, await runMachine(parts, job, limitSec, (line) => report.line(inSources(line))));
+  const waiting = [...planned];
+  const runSome = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const [name, boot] = next;
+      await runBoot(name, boot, parts.get(name)!, inSources);
+    }
+  };
+  await Promise.all(Array.from({ length: Number(values.machines) }, runSome));
+}
+
+async function openShell(mirrors: Mirrors, scratch: string): Promise<void> {
+  const parts = await prepare(mirrors, scratch);
+  for (const [name, boot] of [...planned].slice(0, 1)) {
+    await runShell(parts.get(name)!, { boot, environment: {}, command: ["node", "test/run.js", "--guest"] });
   }
 }
 
@@ -110,10 +130,9 @@ if (planned.size === 0) {
   const scratch = mkdtempSync(join(tmpdir(), "lamella-vm-"));
   process.once("exit", () => rmSync(scratch, { recursive: true, force: true }));
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130));
-  try {
-    await runAll(planned, host, scratch);
-  } catch (error) {
-    report.end("the machines", { reason: `cannot be made: ${error}`, console: "" });
+  if (values.shell) await openShell(host, scratch);
+  else {
+    await runAll(host, scratch).catch((error) => report.fail("the machines", String(error)));
+    process.exitCode = report.close({ skipIsFailure });
   }
-  if (!values.shell) process.exitCode = report.close({ skipIsFailure });
 }
