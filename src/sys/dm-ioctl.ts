@@ -32,14 +32,11 @@ export const DM_LIST_VERSIONS = request(13);
 export const DM_TARGET_MSG = request(14);
 export const DM_GET_TARGET_VERSION = request(17);
 
-export const DM_READONLY_FLAG = 1 << 0;
 export const DM_SUSPEND_FLAG = 1 << 1;
 export const DM_STATUS_TABLE_FLAG = 1 << 4;
 export const DM_ACTIVE_PRESENT_FLAG = 1 << 5;
 export const DM_BUFFER_FULL_FLAG = 1 << 8;
-export const DM_SKIP_LOCKFS_FLAG = 1 << 10;
 export const DM_NOFLUSH_FLAG = 1 << 11;
-export const DM_DATA_OUT_FLAG = 1 << 16;
 export const DM_DEFERRED_REMOVE = 1 << 17;
 
 /** What is put into struct dm_ioctl. */
