@@ -270,7 +270,7 @@ test("says why it does not work on a file system without d_type, and on another 
 test("knows its drivers by name", async (t) => {
   using at = bench(t);
   if (!at) return;
-  await assert.rejects(openDriver({ root: at.path, name: "overlay3" }), (error) => {
+  await assert.rejects(openDriver({ root: at.path, name: "overlay22" }), (error) => {
     assert.ok(error instanceof LamellaError && error.kind === "invalid_argument");
     assert.match(error.hint ?? "", /did you mean overlay2\? known are .*, vfs/);
     return true;
