@@ -150,7 +150,7 @@ export interface Driver {
    * Errors: failed_precondition when it is mounted in the other mode, or writable in another mount namespace.
    */
   mount(id: LayerId, options?: { readonly readOnly?: boolean; readonly keep?: boolean }): Promise<MountedLayer>;
-  /** True when somebody uses a mount of the layer, in whatever process, or it is kept. */
+  /** True when somebody uses a mount of the layer, in whatever process, or one is kept in this mount namespace. */
   inUse(id: LayerId): boolean;
   /** Unmounts whatever is mounted for the layer, also what other processes mounted and left; true when there was something. */
   unmountAll(id: LayerId): Promise<boolean>;

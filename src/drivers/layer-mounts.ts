@@ -52,6 +52,11 @@ export function joinMount(uses: LayerUses, key: string, request: MountRequest): 
   );
 }
 
+/** True when somebody uses the mount at `target`, in whatever mount namespace, or it is kept in this one. */
+export function isInUse(uses: LayerUses, key: string, target: ByteString): boolean {
+  return uses.isHeld(key) || (uses.inUse(key) && isMountPoint(target));
+}
+
 /** Unmounts all there is at `target` and removes the mount point; true when something was mounted. */
 export function unmountAt(target: ByteString): boolean {
   let any = false;

@@ -146,6 +146,14 @@ export class LayerUses {
     return isKept(file.fd) || !free(file.fd, 1, 0);
   }
 
+  /** True when a living process uses the layer. A kept mount may have ended with its mount namespace. */
+  isHeld(id: string): boolean {
+    const fd = raw.openat(AT_FDCWD, `${this.#directory}/${id}`, O_RDWR | O_NOFOLLOW);
+    if (fd < 0) return false;
+    using file = new sys.OwnedFd(fd);
+    return !free(file.fd, 1, 0);
+  }
+
   #openGate(path: ByteString): sys.OwnedFd {
     for (;;) {
       const file = openLockFile(path);

@@ -10,7 +10,7 @@ import { LamellaError } from "../errors/lamella-error.ts";
 import { detachedBind, mountAt } from "../fs/mounts.ts";
 import type { ByteString } from "../lib/bytes.ts";
 import type { Driver, DriverCapabilities, LayerId, LayerUsage, LayerView, MountedLayer, Use } from "./driver.ts";
-import { joinMount, leftMounts, unmountAt } from "./layer-mounts.ts";
+import { isInUse, joinMount, leftMounts, unmountAt } from "./layer-mounts.ts";
 import { LayerUses } from "./layer-uses.ts";
 import { mountView } from "./mount-view.ts";
 import { freeUse, useOf, useUntil } from "./use.ts";
@@ -119,7 +119,7 @@ export abstract class StackDriver implements Driver {
   }
 
   inUse(id: LayerId): boolean {
-    return this.uses.inUse(id);
+    return isInUse(this.uses, id, this.mountPointOf(id));
   }
 
   async unmountAll(id: LayerId): Promise<boolean> {

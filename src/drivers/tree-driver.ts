@@ -27,7 +27,7 @@ import * as sys from "../sys/syscalls.ts";
 import type { Driver, DriverCapabilities, LayerId, LayerUsage, LayerView, MountedLayer, Use } from "./driver.ts";
 import { layerExists, noSuchLayer } from "./layer-errors.ts";
 import { isLayerId } from "./layer-id.ts";
-import { joinMount, leftMounts, unmountAt } from "./layer-mounts.ts";
+import { isInUse, joinMount, leftMounts, unmountAt } from "./layer-mounts.ts";
 import { type LayerFacts, LayerRecords, newFacts } from "./layer-records.ts";
 import { LayerUses } from "./layer-uses.ts";
 import { mountView } from "./mount-view.ts";
@@ -234,7 +234,8 @@ export abstract class TreeDriver implements Driver {
   }
 
   inUse(id: LayerId): boolean {
-    return this.uses.inUse(id);
+    if (isInUse(this.uses, id, `${this.home}/mnt/${id}`)) return true;
+    return this.mountsTrees && isInUse(this.uses, treeKey(id), this.mountPointOf(id));
   }
 
   async unmountAll(id: LayerId): Promise<boolean> {

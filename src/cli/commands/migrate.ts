@@ -23,7 +23,7 @@ const examples = `
 One of --to, --from-docker, --to-docker, --finish and --undo. Whatever is interrupted goes on where it stopped when the
 same command runs again. Exits 1 when something was left out.
 
-Examples:
+Example:
   lamella migrate --to btrfs --dry-run          what would be moved
   lamella migrate --to btrfs                    every image and container under another driver
   lamella migrate --finish                      then: remove the data under the old one
