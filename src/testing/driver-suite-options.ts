@@ -22,7 +22,11 @@ export interface DriverSuiteOptions {
   /** What a layer's usage must be: that of a directory, as du says; or as the caller says, once all is flushed. */
   readonly usage:
     | ((home: string, id: LayerId) => string)
-    | { readonly expected: (home: string, id: LayerId) => LayerUsage };
+    | {
+        readonly expected: (home: string, id: LayerId) => LayerUsage;
+        /** By how much sizes may differ where looking itself writes (journals of file systems that are mounted for it). */
+        readonly slackBytes?: number;
+      };
   /** A directory of a lower layer can be renamed; false registers no test of it. */
   readonly renamesLowerDirectories: boolean;
   /** Changing the owner of a lower file copies no data; false registers no test of it. */

@@ -65,13 +65,18 @@ for (const [name, [program, ...args]] of Object.entries(makers))
     execFileSync("truncate", ["-s", "64M", origin]);
     execFileSync(program, [...args, origin], { env: { ...process.env, ...smallXfs } });
     const blkid = execFileSync("blkid", ["-s", "UUID", "-o", "value", origin], { encoding: "utf8" }).trim();
+    const before = parseSuperblock(readBlock(origin, 0));
     assert.deepEqual(
-      { ...parseSuperblock(readBlock(origin, 0)), inodePercent: 0 },
-      { fileSystem: type, uuid: blkid, blockBytes: name.endsWith("1k") ? 1024 : 4096, inodePercent: 0 },
+      { ...before, inodePercent: 0, usedInodes: 0 },
+      {
+        ...{ fileSystem: type, uuid: blkid, blockBytes: name.endsWith("1k") ? 1024 : 4096 },
+        ...{ inodePercent: 0, usedInodes: 0 },
+      },
     );
     mount(origin);
     for (let i = 0; i < 20; i++) writeFileSync(`${mnt}/file-${i}`, `content ${i}`);
     umount(mnt);
+    assert.equal(parseSuperblock(readBlock(origin, 0))?.usedInodes, (before?.usedInodes ?? 0) + 20);
     const after = (what: () => void, ...options: string[]): boolean => {
       execFileSync("cp", ["--sparse=always", origin, image]);
       mount(image, ...options);

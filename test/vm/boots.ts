@@ -42,7 +42,13 @@ const listed: Readonly<Record<string, Boot>> = {
     about: "the device mapper and project quotas",
     kernel: "6.1",
     moduleOptions: [],
-    files: [`${guest}/thin-pool.test.ts`, `${guest}/project-quota.test.ts`, `${guest}/quota.test.ts`],
+    files: [
+      `${guest}/thin-pool.test.ts`,
+      `${guest}/devicemapper.test.ts`,
+      `${guest}/devicemapper-suite.test.ts`,
+      `${guest}/project-quota.test.ts`,
+      `${guest}/quota.test.ts`,
+    ],
     environment: {},
   },
   redirect: {

@@ -18,7 +18,7 @@ import { growFileSystem, withMountedDevice } from "./device-mount.ts";
 import { dockerSize } from "./docker-size.ts";
 import { type DevicemapperOptions, type FileSystem, STANDARD_BASE_BYTES } from "./options.ts";
 import { BASE, type DeviceRecord } from "./records.ts";
-import { readSuperblock } from "./superblock.ts";
+import { readSuperblock, type Superblock } from "./superblock.ts";
 import type { ThinDevices } from "./thin-devices.ts";
 import { fileSystemLack, findTool, runTool } from "./tools.ts";
 
@@ -61,10 +61,15 @@ export class BaseDevice {
     } else if (this.#lacks()) this.#grow(record);
   }
 
+  /** What its file system says of itself. */
+  superblock(): Superblock {
+    return this.#devices.withDevice(BASE, BASE, () => readSuperblock(this.#node()));
+  }
+
   /** Throws unless the device of the pool is the one these records are about. */
   verify(): void {
     const expected = this.#devices.records.deviceSet().baseUuid;
-    const { uuid } = this.#devices.withDevice(BASE, BASE, () => readSuperblock(this.#node()));
+    const { uuid } = this.superblock();
     if (uuid === expected) return;
     throw new LamellaError(
       "failed_precondition",

@@ -247,7 +247,8 @@ export class DevicemapperDriver extends TreeDriver {
       const blocks = comparison.differences.filter(({ data }) => data !== undefined).length;
       return blocks * comparison.blockBytes;
     });
-    const inodes = (await this.#inodes(id)) - (parent === undefined ? 0 : await this.#inodes(parent));
+    const below = parent === undefined ? this.#parts.base.superblock().usedInodes : await this.#inodes(parent);
+    const inodes = (await this.#inodes(id)) - below;
     return { sizeBytes, inodes: Math.max(0, inodes) };
   }
 

@@ -12,6 +12,8 @@ export interface Superblock {
   readonly blockBytes: number;
   /** Of xfs: the share of the space that inodes may take. */
   readonly inodePercent: number;
+  /** Inodes in use, as of the last time it was unmounted. */
+  readonly usedInodes: number;
 }
 
 const LENGTH = 4096;
@@ -26,6 +28,7 @@ export function parseSuperblock(bytes: Buffer): Superblock | undefined {
       uuid: formatUuid(bytes.subarray(32, 48)),
       blockBytes: bytes.readUInt32BE(4),
       inodePercent: bytes.readUInt8(127),
+      usedInodes: Number(bytes.readBigUInt64BE(128) - bytes.readBigUInt64BE(136)),
     };
   if (bytes.readUInt16LE(EXT4 + 0x38) === 0xef53)
     return {
@@ -33,6 +36,7 @@ export function parseSuperblock(bytes: Buffer): Superblock | undefined {
       uuid: formatUuid(bytes.subarray(EXT4 + 0x68, EXT4 + 0x78)),
       blockBytes: 1024 << bytes.readUInt32LE(EXT4 + 0x18),
       inodePercent: 0,
+      usedInodes: bytes.readUInt32LE(EXT4) - bytes.readUInt32LE(EXT4 + 0x10),
     };
   return undefined;
 }

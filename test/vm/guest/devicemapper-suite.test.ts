@@ -31,7 +31,7 @@ testDriver("devicemapper, loop files, ext4", devicemapperFactory, {
   ...common,
   ...onLoops,
   quotaBytes: 400 << 20,
-  usage: { expected: usageOracle((home) => poolOf(home)) },
+  usage: { expected: usageOracle((home) => poolOf(home)), slackBytes: 4 << 16 },
 });
 testDriverProperty("devicemapper, loop files, ext4", devicemapperFactory, { ...onLoops, runs: 2 });
 
@@ -63,7 +63,7 @@ testDriver("devicemapper, a ready pool, xfs", devicemapperFactory, {
   ...common,
   makeHome,
   driverOptions: options,
-  usage: { expected: usageOracle(() => POOL) },
+  usage: { expected: usageOracle(() => POOL), slackBytes: 4 << 16 },
 });
 after(() => {
   pool[Symbol.dispose]();
