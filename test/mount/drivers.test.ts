@@ -8,7 +8,6 @@ import { type TestContext, test } from "node:test";
 import { overlay2Factory } from "../../src/drivers/overlay2/factory.ts";
 import { vfsFactory } from "../../src/drivers/vfs/factory.ts";
 import { testDriver } from "../../src/testing/driver-suite.ts";
-import { testDriverProperty } from "../support/driver-property.ts";
 import { directoryIn, placeOf } from "../support/file-systems.ts";
 import { inUserNamespace } from "../support/overlay-lab.ts";
 
@@ -38,9 +37,6 @@ for (const type of types) {
     renamesLowerDirectories: true,
     metadataCopies: false,
   });
-  const runs = type === "tmpfs" && privileged ? 60 : 15;
-  testDriverProperty(`overlay2 on ${type}`, overlay2Factory, { makeHome, skip, runs });
-  testDriverProperty(`vfs on ${type}`, vfsFactory, { makeHome, skip, runs });
 }
 
 if (!userNamespace) test("the same in a user namespace", againInUserNamespace);
