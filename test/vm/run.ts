@@ -46,7 +46,8 @@ function plan(): Map<string, Boot> {
   const planned = new Map<string, Boot>();
   for (const [name, boot] of allBoots()) {
     const files = boot.files.filter(wanted);
-    if ((values.boot === undefined || values.boot === name) && files.length > 0) planned.set(name, { ...boot, files });
+    const isAsked = values.boot === undefined ? boot.onRequest !== true : values.boot === name;
+    if (isAsked && files.length > 0) planned.set(name, { ...boot, files });
   }
   return planned;
 }
