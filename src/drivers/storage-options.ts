@@ -217,7 +217,7 @@ export const storageOptions = {
     {
       name: "dm.override_udev_sync_check",
       value: "boolean",
-      meaning: "go on where udev and device mapper do not wait for each other",
+      meaning: "go on though udev and device mapper do not wait for each other; without effect here",
       standard: "false",
       docker: "1.7–24",
     },
@@ -225,14 +225,14 @@ export const storageOptions = {
       name: "dm.use_deferred_removal",
       value: "boolean",
       meaning: "a device that is busy is removed when it is free",
-      standard: "false",
+      standard: "true where the kernel can (Linux 3.13)",
       docker: "1.7–24",
     },
     {
       name: "dm.use_deferred_deletion",
       value: "boolean",
       meaning: "a device that is busy is deleted when it is free; needs dm.use_deferred_removal",
-      standard: "false",
+      standard: "as dm.use_deferred_removal",
       docker: "1.9–24",
     },
     {
@@ -252,8 +252,8 @@ export const storageOptions = {
     {
       name: "dm.libdm_log_level",
       value: "text",
-      meaning: "what libdm logs",
-      standard: "LOG_FATAL",
+      meaning: "what libdm logs, 2 to 7; without effect here: libdm is not used",
+      standard: "none",
       docker: "17.07–24",
     },
   ],
