@@ -43,7 +43,12 @@ const listed: Readonly<Record<string, Boot>> = {
     about: "the device mapper and project quotas",
     kernel: "6.1",
     moduleOptions: [],
-    files: [`${guest}/thin-pool.test.ts`, `${guest}/project-quota.test.ts`, `${guest}/quota.test.ts`],
+    files: [
+      `${guest}/thin-pool.test.ts`,
+      `${guest}/devicemapper.test.ts`,
+      `${guest}/project-quota.test.ts`,
+      `${guest}/quota.test.ts`,
+    ],
     environment: {},
   },
   redirect: {
@@ -61,10 +66,10 @@ const listed: Readonly<Record<string, Boot>> = {
     environment: {},
   },
   devicemapper: {
-    about: "the driver devicemapper, its own tests and the suite",
+    about: "the driver suite on devicemapper",
     kernel: "6.1",
     moduleOptions: [],
-    files: [`${guest}/devicemapper.test.ts`, `${guest}/devicemapper-suite.test.ts`],
+    files: [`${guest}/devicemapper-suite.test.ts`],
     environment: {},
     onRequest: true,
   },
