@@ -37,8 +37,8 @@ testDriver(isFuse ? "zfs on zfs-fuse" : "zfs", zfsFactory, {
   hostState: () => datasetsBelow(place.pool),
   skip: place.skip,
   privileged: true,
-  depth: 128,
-  cycles: 100,
+  depth: 24,
+  cycles: 30,
   usage: {
     expected: (home, id) => {
       // What is counted is counted when the pool's next transaction group is written.
