@@ -26,6 +26,8 @@ export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions)
     makeHome,
     skip,
     depth,
+    // Each turn starts and ends a process.
+    cycles: 200,
     privileged: !inUserNamespace(),
     usage: (home, id) => `${home}/${id}`,
     renamesLowerDirectories: false,
