@@ -13,14 +13,12 @@ import { WorkerPool, workerUrl } from "./worker-pool.ts";
 export type TreeJob =
   | { readonly kind: "copy"; readonly source: ByteString; readonly target: ByteString }
   | ({ readonly kind: "link" } & LinkedTrees)
-  | { readonly kind: "remove"; readonly path: ByteString }
-  | { readonly kind: "sync"; readonly path: ByteString };
+  | { readonly kind: "remove"; readonly path: ByteString };
 
 export type TreeResult =
   | { readonly kind: "copy"; readonly copied: CopiedTree }
   | ({ readonly kind: "link" } & LinkedPart)
-  | { readonly kind: "remove" }
-  | { readonly kind: "sync" };
+  | { readonly kind: "remove" };
 
 const THREADS = 2;
 let shared: WorkerPool<TreeJob, TreeResult> | undefined;
@@ -75,11 +73,6 @@ export async function linkTreeInBackground(
 /** See removeTree. */
 export async function removeTreeInBackground(path: ByteString): Promise<void> {
   await run({ kind: "remove", path });
-}
-
-/** Writes out what the file system at `path` has not written yet. */
-export async function syncInBackground(path: ByteString): Promise<void> {
-  await run({ kind: "sync", path });
 }
 
 const ENOUGH = new Error("more than is measured on the spot");

@@ -1,6 +1,3 @@
-/** The worker thread of ./tree-jobs.ts. */
-import { O_DIRECTORY, O_RDONLY } from "../sys/constants.ts";
-import { open, syncfs } from "../sys/syscalls.ts";
 import { copyTree } from "./copy-tree.ts";
 import { linkPart } from "./link-tree.ts";
 import { removeTree } from "./remove-tree.ts";
@@ -17,11 +14,6 @@ serveJobs<TreeJob, TreeResult>((job, context) => {
     case "remove":
       removeTree(job.path, { checkpoint });
       return { kind: "remove" };
-    case "sync": {
-      using directory = open(job.path, O_RDONLY | O_DIRECTORY);
-      syncfs(directory.fd);
-      return { kind: "sync" };
-    }
     default:
       return job satisfies never;
   }

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { mounterHere } from "../../src/drivers/zfs/abilities.ts";
-import { findProgram } from "../../src/drivers/zfs/programs.ts";
+import { findProgram } from "../../src/fs/find-program.ts";
 import { readMountInfo } from "../../src/fs/mountinfo.ts";
 import { sleepSync, umount } from "../../src/fs/mounts.ts";
 import type { Place } from "./file-systems.ts";

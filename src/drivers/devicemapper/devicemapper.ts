@@ -18,9 +18,9 @@ import { readFileSync } from "node:fs";
 import { type ClockStamp, parseClockStamp, takeClockStamp } from "../../diff/clock-stamp.ts";
 import type { DiffSource, TreesSource } from "../../diff/source.ts";
 import { isLamellaError, LamellaError } from "../../errors/lamella-error.ts";
+import { flushFileSystem } from "../../fs/flush.ts";
 import { readMountInfo } from "../../fs/mountinfo.ts";
 import { isMountPoint } from "../../fs/mounts.ts";
-import { syncInBackground } from "../../fs/tree-jobs.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { AT_FDCWD, MS_NOATIME } from "../../sys/constants.ts";
 import * as dm from "../../sys/device-mapper.ts";
@@ -191,7 +191,7 @@ export class DevicemapperDriver extends TreeDriver {
   /** A layer's file system is its own: what is written to it is made durable here, and not by the store's syncfs. */
   override async seal(id: LayerId): Promise<void> {
     const { sealed } = this.facts(id);
-    if (!sealed && isMountPoint(this.mountPointOf(id))) await syncInBackground(this.mountPointOf(id));
+    if (!sealed && isMountPoint(this.mountPointOf(id))) await flushFileSystem(this.mountPointOf(id));
     await super.seal(id);
   }
 

@@ -13,8 +13,8 @@
  */
 import type { ContentSource, DiffSource } from "../../diff/source.ts";
 import { LamellaError } from "../../errors/lamella-error.ts";
+import { flushFileSystem } from "../../fs/flush.ts";
 import { isMountPoint } from "../../fs/mounts.ts";
-import { syncInBackground } from "../../fs/tree-jobs.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import type { LayerMarks } from "../../overlayfs/layer-marks.ts";
 import type { DriverCapabilities, LayerId, LayerView, Use } from "../driver.ts";
@@ -100,6 +100,6 @@ export class FuseOverlayDriver extends LinkedLayersDriver {
   /** Writes out what the mount of a layer still holds. */
   async #flush(id: LayerId): Promise<void> {
     const target = this.mountPointOf(id);
-    if (this.inUse(id) && isMountPoint(target)) await syncInBackground(target);
+    if (this.inUse(id) && isMountPoint(target)) await flushFileSystem(target);
   }
 }

@@ -20,9 +20,10 @@ import { LamellaError } from "../../errors/lamella-error.ts";
 import { hasCode } from "../../errors/syscall-error.ts";
 import { copyAttributes } from "../../fs/copy-attributes.ts";
 import { makeDirectory, writeDurably } from "../../fs/durable-file.ts";
+import { flushFileSystem } from "../../fs/flush.ts";
 import { kernelAtLeast } from "../../fs/overlay-mount.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
-import { linkTreeInBackground, syncInBackground, treeUsage } from "../../fs/tree-jobs.ts";
+import { linkTreeInBackground, treeUsage } from "../../fs/tree-jobs.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { isMarkXattr, type LayerMarks } from "../../overlayfs/layer-marks.ts";
 import { AT_FDCWD, RENAME_NOREPLACE } from "../../sys/constants.ts";
@@ -259,7 +260,7 @@ export class OverlayDriver extends StackDriver {
       const { copied } = await linkTreeInBackground(layout.root(parent), tree);
       await carryOutInBackground(this.#upperSource(layout.upper(id), layout.root(parent)), tree);
       // Names are made in the journal's order; data that was copied must be there before the tree counts.
-      if (copied > 0) await syncInBackground(tree);
+      if (copied > 0) await flushFileSystem(tree);
       sys.renameat2(AT_FDCWD, tree, AT_FDCWD, layout.root(id), RENAME_NOREPLACE);
       // A tar is about to be unpacked: from now on the tree alone tells what the layer is.
       if (!layout.isCommitted(id))

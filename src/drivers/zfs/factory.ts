@@ -1,6 +1,7 @@
 /** Makes zfs drivers. */
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { makeDirectory } from "../../fs/durable-file.ts";
+import { findProgram } from "../../fs/find-program.ts";
 import { type ByteString, bytesOfText, textOfBytes } from "../../lib/bytes.ts";
 import type { DriverFactory } from "../driver.ts";
 import { unsupported } from "../layer-errors.ts";
@@ -12,7 +13,7 @@ import { Datasets } from "./datasets.ts";
 import { moveZfsHome, rememberedHost, rememberHost, type ZfsHome, zfsHome } from "./home.ts";
 import { datasetOf } from "./parent-dataset.ts";
 import { examine } from "./probes.ts";
-import { findProgram, Programs } from "./programs.ts";
+import { Programs } from "./programs.ts";
 import type { ZfsHost } from "./trial.ts";
 import { ZfsDriver } from "./zfs.ts";
 

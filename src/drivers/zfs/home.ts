@@ -9,13 +9,13 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { writeDurably } from "../../fs/durable-file.ts";
+import { findProgram } from "../../fs/find-program.ts";
 import { lockFile } from "../../fs/locks.ts";
 import { type ByteString, bytesOfText, textOfBytes } from "../../lib/bytes.ts";
 import { AT_FDCWD } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
 import { readSmallFile } from "../small-file.ts";
 import { mounterHere } from "./abilities.ts";
-import { findProgram } from "./programs.ts";
 import type { ZfsHost } from "./trial.ts";
 
 export interface ZfsHome {

@@ -2,12 +2,14 @@
  * What the zfs driver asks the host: the programs, whether ZFS answers them, the dataset to work below, and a trial dataset
  * (./trial.ts). A required no ends it: what comes after would have the same reason.
  */
+
+import { findProgram } from "../../fs/find-program.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import * as raw from "../../sys/raw.ts";
 import type { ProbeResult } from "../driver.ts";
 import { askPrograms, mounterHere } from "./abilities.ts";
 import { datasetOf, isDatasetName } from "./parent-dataset.ts";
-import { complaintOf, findProgram, Programs } from "./programs.ts";
+import { complaintOf, Programs } from "./programs.ts";
 import { type Say, sayTrial, type ZfsHost } from "./trial.ts";
 
 export interface Examination {
@@ -27,7 +29,7 @@ export async function examine(home: ByteString, fsname: string | undefined): Pro
   };
   const refused = (): Examination => ({ results, host: undefined });
 
-  const [zfs, zpool] = ["zfs", "zpool"].map(findProgram);
+  const [zfs, zpool] = ["zfs", "zpool"].map((name) => findProgram(name));
   const found = `${zfs ?? "no zfs"}, ${zpool ?? "no zpool"}`;
   say("programs", zfs !== undefined && zpool !== undefined, found, {
     remedy: "install zfsutils-linux with the module zfs (OpenZFS), or zfs-fuse",

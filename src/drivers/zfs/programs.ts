@@ -6,14 +6,10 @@
 import { execFile, spawnSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { LamellaError } from "../../errors/lamella-error.ts";
+import { systemFolders } from "../../fs/find-program.ts";
 import { sleepSync } from "../../fs/mounts.ts";
-import { bytesOfText } from "../../lib/bytes.ts";
-import { AT_FDCWD } from "../../sys/constants.ts";
-import * as sys from "../../sys/syscalls.ts";
 
-/** Where distributions put them. The caller's PATH often lacks the folders for administrators. */
-const folders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-const env = { PATH: folders.join(":"), LC_ALL: "C" };
+const env = { PATH: systemFolders.join(":"), LC_ALL: "C" };
 /** A listing or a diff, at the most. */
 const MAX_OUTPUT_BYTES = 1 << 30;
 /** How long something may be busy: the daemon lets go of a file system some time after it was unmounted. */
@@ -53,12 +49,6 @@ const refusals: readonly (readonly [RegExp, Refusal])[] = [
 /** What a complaint means. */
 export function refusalOf(complaint: string): Refusal {
   return refusals.find(([pattern]) => pattern.test(complaint))?.[1] ?? "other";
-}
-
-/** Finds a program. */
-export function findProgram(name: string): string | undefined {
-  const paths = folders.map((folder) => `${folder}/${name}`);
-  return paths.find((path) => sys.statIfExists(AT_FDCWD, bytesOfText(path)) !== undefined);
 }
 
 /** The two programs. Text in both directions is UTF-8; dataset names are ASCII. */
