@@ -25,7 +25,7 @@ export interface LoopPlace extends Disposable {
 }
 
 /** Makes a file system of that type in a sparse file of this run's. */
-export function loopPlace({ places }: Context, type: "btrfs" | "xfs" | "ext4", size = "12G"): LoopPlace {
+export function loopPlace({ places }: Context, type: "btrfs" | "xfs" | "ext4", size = "24G"): LoopPlace {
   if (!installed(`mkfs.${type}`)) throw new Unavailable(`mkfs.${type} is not installed`);
   enterOwnMounts();
   const at = places.fresh(`loop-${type}`);

@@ -1,6 +1,6 @@
 /** One thread's share of summing up a tree: see `walkTree`. */
 import { SyscallError } from "../errors/syscall-error.ts";
-import { textOfBytes } from "../lib/bytes.ts";
+import { type ByteString, textOfBytes } from "../lib/bytes.ts";
 import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import { fstat, inodeKey } from "../sys/syscalls.ts";
@@ -11,6 +11,8 @@ export interface WalkJob {
   readonly share: WorkShareMemory;
   /** An open descriptor of the root: descriptors belong to the process, not to a thread. */
   readonly rootFd: number;
+  /** An open descriptor of the root of the tree it was cloned from. */
+  readonly originFd: number | undefined;
   readonly oneFileSystem: boolean;
   readonly changedSince: ChangeTime | undefined;
 }
@@ -65,6 +67,7 @@ export function sumShared(job: WalkJob, check: () => void): PartialTotals {
         if (job.oneFileSystem && elsewhere) continue;
         if (type === C.S_IFDIR) directory.subdirectories.push(ONE + name);
         if (job.changedSince !== undefined && isBefore(stat, job.changedSince)) continue;
+        if (job.originFd !== undefined && isAsIn(job.originFd, directory.path, name, stat)) continue;
         if (type === C.S_IFDIR) sums.directories++;
         else if (type === C.S_IFREG) sums.regularFiles++;
         else if (type === C.S_IFLNK) sums.symlinks++;
@@ -83,6 +86,16 @@ export function sumShared(job: WalkJob, check: () => void): PartialTotals {
     }
   });
   return { ...sums, linked: [...linked.values()] };
+}
+
+/** True when the object has the same inode number and change time there. */
+function isAsIn(originFd: number, directory: ByteString, name: ByteString, stat: raw.Stat): boolean {
+  const other = raw.statx(originFd, directory === "" ? name : `${directory}/${name}`);
+  if (typeof other === "number") return false;
+  const { inoHigh, inoLow, ctimeSec, ctimeNsec } = other;
+  return (
+    inoHigh === stat.inoHigh && inoLow === stat.inoLow && ctimeSec === stat.ctimeSec && ctimeNsec === stat.ctimeNsec
+  );
 }
 
 function isBefore({ ctimeSec, ctimeNsec }: raw.Stat, { sec, nsec }: ChangeTime): boolean {

@@ -109,6 +109,11 @@ export interface WalkOptions {
   readonly oneFileSystem?: boolean | undefined;
   /** Sum up only what has changed at this time or later, and the root. */
   readonly changedSince?: ChangeTime | undefined;
+  /**
+   * A tree this one was cloned from, whose objects of the same path, inode number and change time are passed over: for
+   * `changedSince`, where a tick of the clock holds both the last change of that tree and the making of this one.
+   */
+  readonly clonedFrom?: ByteString | undefined;
   /** The most threads to use. Default: as many as there are processors, at most four. */
   readonly threads?: number | undefined;
 }
@@ -124,8 +129,9 @@ export async function walkTree(path: ByteString, options: WalkOptions = {}): Pro
   pool ??= new WorkerPool(workerUrl(import.meta.url, "./walk-worker"), 4);
   using root = open(path, OPEN_DIRECTORY);
   const share = WorkShare.start(ONE);
-  const { oneFileSystem = false, changedSince } = options;
-  const job: WalkJob = { share: share.memory, rootFd: root.fd, oneFileSystem, changedSince };
+  const { oneFileSystem = false, changedSince, clonedFrom } = options;
+  using origin = clonedFrom === undefined ? undefined : open(clonedFrom, OPEN_DIRECTORY);
+  const job: WalkJob = { share: share.memory, rootFd: root.fd, originFd: origin?.fd, oneFileSystem, changedSince };
   const workers = pool;
   const parts = await Promise.allSettled(
     Array.from({ length: threads }, () => workers.run(job, { signal: options.signal })),

@@ -162,7 +162,8 @@ export class BtrfsDriver extends TreeDriver {
     const { parent, more } = this.facts(id);
     if (parent === undefined) return treeUsage(this.treeOf(id));
     if (this.#settings.unprivileged !== undefined) {
-      return diskUsage(this.treeOf(id), { oneFileSystem: true, changedSince: clockOf(more) });
+      const since = { changedSince: clockOf(more), clonedFrom: this.treeOf(parent) };
+      return diskUsage(this.treeOf(id), { oneFileSystem: true, ...since });
     }
     using root = sys.open(this.treeOf(id), OPEN_DIRECTORY);
     return writtenSince(root.fd, subvolumeInfo(root.fd).madeIn, sys.statfs(this.home).blockSize);
