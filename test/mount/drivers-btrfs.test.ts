@@ -2,9 +2,8 @@
  * The driver btrfs on a loop device, in a mount namespace of this process's own; then again in a user namespace, where neither
  * sending nor destroying subvolumes is allowed. There the directory of the file system is given as an argument.
  */
-import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
-import { type TestContext, test } from "node:test";
+import { execFileSync } from "node:child_process";
+import { test } from "node:test";
 import { BtrfsDriver } from "../../src/drivers/btrfs/btrfs.ts";
 import { btrfsFactory } from "../../src/drivers/btrfs/factory.ts";
 import type { DriverFactory, LayerId, LayerUsage } from "../../src/drivers/driver.ts";
@@ -13,6 +12,7 @@ import { testDriver } from "../../src/testing/driver-suite.ts";
 import { testDriverProperty } from "../support/driver-property.ts";
 import { directoryIn, placeOf } from "../support/file-systems.ts";
 import { inUserNamespace } from "../support/overlay-lab.ts";
+import { againInUserNamespace } from "../support/user-namespace.ts";
 
 const userNamespace = inUserNamespace();
 const [given, mode] = process.argv.slice(2);
@@ -61,22 +61,11 @@ if (!userNamespace) {
     },
   };
   testDriverProperty("btrfs by change times", unprivileged, { makeHome, skip, runs: 20 });
-  test("the same in a user namespace", { skip: skip ?? false }, (t) => inUserNamespaceToo(t, "all"));
+  test("the same in a user namespace", { skip: skip ?? false }, (t) =>
+    againInUserNamespace(t, import.meta.filename, place.directory, "all"),
+  );
   test("the same with user_subvol_rm_allowed", { skip: skip ?? false }, (t) => {
     execFileSync("mount", ["-o", "remount,user_subvol_rm_allowed", place.directory]);
-    inUserNamespaceToo(t, "property");
+    againInUserNamespace(t, import.meta.filename, place.directory, "property");
   });
-}
-
-function inUserNamespaceToo(t: TestContext, what: string): void {
-  if (spawnSync("unshare", ["-r", "-m", "true"]).status !== 0) {
-    t.skip("user namespaces are not allowed here");
-    return;
-  }
-  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
-  const script = ["--test-reporter", "tap", import.meta.filename, place.directory, what];
-  const command = ["-r", "-m", "--propagation", "private", process.execPath, ...process.execArgv, ...script];
-  const { status, stdout } = spawnSync("unshare", command, { env, encoding: "utf8" });
-  assert.equal(status, 0, stdout);
-  assert.match(stdout, /# fail 0/);
 }

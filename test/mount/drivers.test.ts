@@ -2,14 +2,13 @@
  * overlay2 and vfs on real file systems, each mounted in a mount namespace of this process's own; then all again in a user
  * namespace. The other drivers have files of their own.
  */
-import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { overlay2Factory } from "../../src/drivers/overlay2/factory.ts";
 import { vfsFactory } from "../../src/drivers/vfs/factory.ts";
 import { testDriver } from "../../src/testing/driver-suite.ts";
 import { directoryIn, placeOf } from "../support/file-systems.ts";
 import { inUserNamespace } from "../support/overlay-lab.ts";
+import { againInUserNamespace } from "../support/user-namespace.ts";
 
 const userNamespace = inUserNamespace();
 const privileged = !userNamespace;
@@ -39,17 +38,4 @@ for (const type of types) {
   });
 }
 
-if (!userNamespace) test("the same in a user namespace", againInUserNamespace);
-
-function againInUserNamespace(t: TestContext): void {
-  if (spawnSync("unshare", ["-r", "-m", "true"]).status !== 0) {
-    t.skip("user namespaces are not allowed here");
-    return;
-  }
-  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
-  const script = ["--test-reporter", "tap", import.meta.filename];
-  const command = ["-r", "-m", "--propagation", "private", process.execPath, ...process.execArgv, ...script];
-  const { status, stdout } = spawnSync("unshare", command, { env, encoding: "utf8" });
-  assert.equal(status, 0, stdout);
-  assert.match(stdout, /# fail 0/);
-}
+if (!userNamespace) test("the same in a user namespace", (t) => againInUserNamespace(t, import.meta.filename));

@@ -12,6 +12,8 @@ export interface FuseOverlaySuiteOptions {
   readonly skip?: string | undefined;
   /** Length of the deep chain. */
   readonly depth?: number;
+  /** Layers to make and remove. */
+  readonly cycles?: number;
   readonly lacks?: readonly Lack[];
   /** Sequences of random operations. */
   readonly runs?: number;
@@ -19,15 +21,15 @@ export interface FuseOverlaySuiteOptions {
 
 /** Registers the suite and the property test under `fuse-overlay on PLACE`. */
 export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions): void {
-  const { makeHome, depth = 128, runs = 20 } = options;
+  // Each turn starts and ends a process.
+  const { makeHome, depth = 128, cycles = 200, runs = 20 } = options;
   const missing = findProgram("fuse-overlayfs") === undefined ? "fuse-overlayfs is not installed" : undefined;
   const skip = options.skip ?? missing;
   testDriver(`fuse-overlay on ${place}`, fuseOverlayFactory, {
     makeHome,
     skip,
     depth,
-    // Each turn starts and ends a process.
-    cycles: 200,
+    cycles,
     privileged: !inUserNamespace(),
     usage: (home, id) => `${home}/${id}`,
     renamesLowerDirectories: false,

@@ -57,12 +57,7 @@ export interface DevicemapperParts {
 
 export class DevicemapperDriver extends TreeDriver {
   readonly name = "devicemapper";
-  readonly capabilities: DriverCapabilities = {
-    nativeDiff: true,
-    stacks: false,
-    maxDepth: Number.POSITIVE_INFINITY,
-    quota: true,
-  };
+  readonly capabilities: DriverCapabilities;
   protected override readonly mountsTrees = true;
   readonly #parts: DevicemapperParts;
   readonly #devices: ThinDevices;
@@ -72,6 +67,15 @@ export class DevicemapperDriver extends TreeDriver {
     super(home);
     this.#parts = parts;
     this.#devices = parts.devices;
+    const { pool } = parts.options;
+    this.capabilities = {
+      nativeDiff: true,
+      stacks: false,
+      maxDepth: Number.POSITIVE_INFINITY,
+      quota: true,
+      // Data in a loop file is counted as part of the home, which the file lies in.
+      ownFileSystems: pool.kind !== "own" || pool.dataDevice !== undefined,
+    };
   }
 
   protected treeOf(id: LayerId): ByteString {

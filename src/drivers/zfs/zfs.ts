@@ -47,6 +47,7 @@ export class ZfsDriver extends TreeDriver {
     stacks: false,
     maxDepth: Number.POSITIVE_INFINITY,
     quota: true,
+    ownFileSystems: true,
   };
   protected override readonly mountsTrees = true;
   readonly #programs: Programs;
