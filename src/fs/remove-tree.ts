@@ -25,6 +25,7 @@ const EACCES = 13;
 const EBUSY = 16;
 const EEXIST = 17;
 const EISDIR = 21;
+const EINVAL = 22;
 const EPERM = 1;
 const ENOTEMPTY = 39;
 const ELOOP = 40;
@@ -89,7 +90,9 @@ class Remover {
   #moveUp(dirfd: number, name: ByteString): boolean {
     if (this.#top === undefined) return false;
     const aside = `.lamella-deep-${this.#moved}-${process.pid}`;
-    if (raw.renameat2(dirfd, name, this.#top, aside, RENAME_NOREPLACE) < 0) return false;
+    const result = raw.renameat2(dirfd, name, this.#top, aside, RENAME_NOREPLACE);
+    // Not every file system can promise that the name is free; nobody else makes this one.
+    if (result !== -EINVAL ? result < 0 : raw.renameat2(dirfd, name, this.#top, aside, 0) < 0) return false;
     this.#moved++;
     return true;
   }

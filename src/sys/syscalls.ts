@@ -14,6 +14,8 @@ export type { DirEntry, Stat, StatFs } from "./raw.ts";
 
 const ENOENT = 2;
 const EINTR = 4;
+const EEXIST = 17;
+const EINVAL = 22;
 const ENODATA = 61;
 const EOPNOTSUPP = 95;
 const ENOSYS = 38;
@@ -137,6 +139,17 @@ export function linkat(fromDirfd: number, from: ByteString, toDirfd: number, to:
 
 export function renameat2(fromDirfd: number, from: ByteString, toDirfd: number, to: ByteString, flags = 0): void {
   check("renameat2", raw.renameat2(fromDirfd, from, toDirfd, to, flags), from);
+}
+
+/**
+ * Renames to a name that has to be free: EEXIST otherwise. NFS and many FUSE file systems cannot promise that (EINVAL);
+ * there the name is looked at before, so whoever calls must know that nobody else makes it meanwhile.
+ */
+export function renameToFree(fromDirfd: number, from: ByteString, toDirfd: number, to: ByteString): void {
+  const result = raw.renameat2(fromDirfd, from, toDirfd, to, C.RENAME_NOREPLACE);
+  if (result !== -EINVAL) return void check("renameat2", result, from);
+  if (statIfExists(toDirfd, to) !== undefined) fail("renameat2", -EEXIST, from);
+  renameat2(fromDirfd, from, toDirfd, to);
 }
 
 export function unlinkat(dirfd: number, path: ByteString, flags = 0): void {

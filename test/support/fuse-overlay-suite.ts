@@ -1,4 +1,5 @@
 /** All that fuse-overlay must do, for whatever file system its home lies on. */
+import { execFileSync } from "node:child_process";
 import { fuseOverlayFactory } from "../../src/drivers/fuse-overlay/factory.ts";
 import { findProgram } from "../../src/fs/find-program.ts";
 import { testDriver } from "../../src/testing/driver-suite.ts";
@@ -14,7 +15,11 @@ export interface FuseOverlaySuiteOptions {
   readonly depth?: number;
   /** Layers to make and remove. */
   readonly cycles?: number;
+  /** Writes out what the file system has not counted yet. */
+  readonly flush?: () => void;
   readonly lacks?: readonly Lack[];
+  /** As in the property test: false where the mode does not follow ACLs. */
+  readonly acls?: boolean;
   /** Sequences of random operations. */
   readonly runs?: number;
 }
@@ -31,10 +36,30 @@ export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions)
     depth,
     cycles,
     privileged: !inUserNamespace(),
-    usage: (home, id) => `${home}/${id}`,
+    usage: {
+      expected: (home, id) => {
+        const du = (unit: string): number =>
+          Number.parseInt(execFileSync("du", ["-s", unit, `${home}/${id}`], { encoding: "utf8" }), 10);
+        let sizeBytes = du("-B1");
+        if (options.flush !== undefined) {
+          // One flush need not reach all of it.
+          for (let turn = 0, before = -1; sizeBytes !== before && turn < 10; turn++) {
+            before = sizeBytes;
+            options.flush();
+            sizeBytes = du("-B1");
+          }
+        }
+        return { sizeBytes, inodes: du("--inodes") };
+      },
+    },
     renamesLowerDirectories: false,
     metadataCopies: false,
     lacks: options.lacks ?? [],
   });
-  testDriverProperty(`fuse-overlay on ${place}`, fuseOverlayFactory, { makeHome, skip, runs });
+  testDriverProperty(`fuse-overlay on ${place}`, fuseOverlayFactory, {
+    makeHome,
+    skip,
+    runs,
+    acls: options.acls ?? true,
+  });
 }

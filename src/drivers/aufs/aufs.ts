@@ -30,7 +30,7 @@ import { removeTree } from "../../fs/remove-tree.ts";
 import { treeUsage } from "../../fs/tree-jobs.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { isMarkXattr, type LayerMarks } from "../../overlayfs/layer-marks.ts";
-import { AT_FDCWD, RENAME_NOREPLACE } from "../../sys/constants.ts";
+import { AT_FDCWD } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import { CreationGuards } from "../creation-guards.ts";
@@ -124,7 +124,7 @@ export class AufsDriver extends StackDriver {
       if (parent !== undefined)
         copyAttributes(layout.branch(parent), branch, { without: (name) => isMarkXattr(name, this.#marks) });
       writeNewFile(unnamed, layersText(ancestors), 0o644);
-      sys.renameat2(AT_FDCWD, unnamed, AT_FDCWD, layout.layers(id), RENAME_NOREPLACE);
+      sys.renameToFree(AT_FDCWD, unnamed, AT_FDCWD, layout.layers(id));
     } catch (error) {
       raw.unlinkat(AT_FDCWD, unnamed);
       removeTree(branch);
@@ -370,7 +370,7 @@ export class AufsDriver extends StackDriver {
     try {
       sys.mkdirat(AT_FDCWD, unnamed, 0o700);
       await writeMarksInBackground(this.#layout.branch(id), unnamed, this.#marks.prefix);
-      sys.renameat2(AT_FDCWD, unnamed, AT_FDCWD, marks, RENAME_NOREPLACE);
+      sys.renameToFree(AT_FDCWD, unnamed, AT_FDCWD, marks);
     } catch (error) {
       await deleteTree(unnamed);
       if (!hasCode(error, "EEXIST") || !isThere(marks)) throw error;

@@ -32,7 +32,7 @@ import {
   subvolumesIn,
 } from "../../sys/btrfs.ts";
 import { limitSubvolume, quotaIsOn } from "../../sys/btrfs-quota.ts";
-import { AT_FDCWD, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, RENAME_NOREPLACE } from "../../sys/constants.ts";
+import { AT_FDCWD, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { DriverCapabilities, LayerId, LayerUsage, MountedLayer, Use } from "../driver.ts";
@@ -109,7 +109,7 @@ export class BtrfsDriver extends TreeDriver {
 
   protected placeTree({ id, hex, sizeBytes }: NewTree): void {
     using folder = this.#openFolder();
-    sys.renameat2(folder.fd, aside(id, "creating", hex), folder.fd, id, RENAME_NOREPLACE);
+    sys.renameToFree(folder.fd, aside(id, "creating", hex), folder.fd, id);
     if (sizeBytes === undefined) return;
     // What is left of a removed layer may stand here still.
     sys.unlinkIfExists(AT_FDCWD, this.#quotaOf(id));

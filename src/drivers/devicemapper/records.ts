@@ -14,7 +14,7 @@
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { writeDurably } from "../../fs/durable-file.ts";
 import type { ByteString } from "../../lib/bytes.ts";
-import { AT_FDCWD, O_DIRECTORY, O_RDONLY, RENAME_NOREPLACE } from "../../sys/constants.ts";
+import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
 import { readSmallFile } from "../small-file.ts";
 
@@ -114,7 +114,7 @@ export class DeviceRecords {
 
   /** Gives a record another name. Errors: EEXIST, ENOENT. */
   rename(from: string, to: string): void {
-    sys.renameat2(AT_FDCWD, this.#path(from), AT_FDCWD, this.#path(to), RENAME_NOREPLACE);
+    sys.renameToFree(AT_FDCWD, this.#path(from), AT_FDCWD, this.#path(to));
   }
 
   /** Names of all records, those of unfinished things among them. */

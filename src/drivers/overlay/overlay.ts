@@ -26,7 +26,7 @@ import { removeTree } from "../../fs/remove-tree.ts";
 import { linkTreeInBackground, treeUsage } from "../../fs/tree-jobs.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { isMarkXattr, type LayerMarks } from "../../overlayfs/layer-marks.ts";
-import { AT_FDCWD, RENAME_NOREPLACE } from "../../sys/constants.ts";
+import { AT_FDCWD } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
 import { CreationGuards } from "../creation-guards.ts";
 import type { DriverCapabilities, LayerId, LayerUsage, LayerView, OverlayOptions, Use } from "../driver.ts";
@@ -94,7 +94,7 @@ export class OverlayDriver extends StackDriver {
         sys.mkdirat(AT_FDCWD, `${building}/work`, 0o700);
         writeNewFile(`${building}/lower-id`, parent, 0o644);
       }
-      sys.renameat2(AT_FDCWD, building, AT_FDCWD, layout.layer(id), RENAME_NOREPLACE);
+      sys.renameToFree(AT_FDCWD, building, AT_FDCWD, layout.layer(id));
     } catch (error) {
       removeTree(building);
       throw hasCode(error, "EEXIST") ? layerExists(id) : error;
@@ -261,7 +261,7 @@ export class OverlayDriver extends StackDriver {
       await carryOutInBackground(this.#upperSource(layout.upper(id), layout.root(parent)), tree);
       // Names are made in the journal's order; data that was copied must be there before the tree counts.
       if (copied > 0) await flushFileSystem(tree);
-      sys.renameat2(AT_FDCWD, tree, AT_FDCWD, layout.root(id), RENAME_NOREPLACE);
+      sys.renameToFree(AT_FDCWD, tree, AT_FDCWD, layout.root(id));
       // A tar is about to be unpacked: from now on the tree alone tells what the layer is.
       if (!layout.isCommitted(id))
         for (const name of ["upper", "work"]) await deleteTree(`${layout.layer(id)}/${name}`);

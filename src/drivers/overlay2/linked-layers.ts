@@ -16,7 +16,7 @@ import { removeTree } from "../../fs/remove-tree.ts";
 import { treeUsage } from "../../fs/tree-jobs.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { isMarkXattr, type LayerMarks } from "../../overlayfs/layer-marks.ts";
-import { AT_FDCWD, RENAME_NOREPLACE } from "../../sys/constants.ts";
+import { AT_FDCWD } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { LayerId, LayerUsage, Use } from "../driver.ts";
@@ -93,7 +93,7 @@ export abstract class LinkedLayersDriver extends StackDriver {
       if (options.sizeBytes !== undefined) this.limit(building, options.sizeBytes);
       sys.symlinkat(`../${id}/diff`, AT_FDCWD, `${this.home}/l/${link}`);
       if (parent !== undefined) this.#commit(parent);
-      sys.renameat2(AT_FDCWD, building, AT_FDCWD, layout.layer(id), RENAME_NOREPLACE);
+      sys.renameToFree(AT_FDCWD, building, AT_FDCWD, layout.layer(id));
     } catch (error) {
       raw.unlinkat(AT_FDCWD, `${this.home}/l/${link}`);
       this.unlimit(building);

@@ -20,7 +20,7 @@ import { inheritsProject, type ProjectQuota } from "../../fs/project-quota.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
 import { copyTreeInBackground, removeTreeInBackground, treeUsage } from "../../fs/tree-jobs.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
-import { AT_FDCWD, RENAME_NOREPLACE } from "../../sys/constants.ts";
+import { AT_FDCWD } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { DriverCapabilities, LayerId, LayerUsage } from "../driver.ts";
 import { namesIn } from "../layer-folders.ts";
@@ -79,7 +79,7 @@ export class VfsDriver extends TreeDriver {
   }
 
   protected placeTree(tree: NewTree): void {
-    sys.renameat2(AT_FDCWD, this.#building(tree), AT_FDCWD, this.treeOf(tree.id), RENAME_NOREPLACE);
+    sys.renameToFree(AT_FDCWD, this.#building(tree), AT_FDCWD, this.treeOf(tree.id));
     // After the tree, so that it is no other layer's. Without it the trees would be compared whole.
     if (tree.parent !== undefined)
       sys.renameat2(AT_FDCWD, this.#manifestInTheMaking(tree), AT_FDCWD, this.#manifest(tree.id));

@@ -28,7 +28,7 @@ import { encodeJson, sortedMap } from "../../oci/json.ts";
 import { parseReference } from "../../oci/reference.ts";
 import { familiarName } from "../../store/archived-image.ts";
 import { failpoint } from "../../store/failpoints.ts";
-import { AT_FDCWD, RENAME_NOREPLACE } from "../../sys/constants.ts";
+import { AT_FDCWD } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
 import { findDockerRoot, onlyDriver, overlayPrefix } from "./docker-root.ts";
 import { readRepositoriesFile } from "./image-db.ts";
@@ -245,7 +245,7 @@ export class DockerWriter implements Disposable {
   #place(staging: string, chainId: ChainId): void {
     const place = `${this.#absolute("sha256")}/${hexOf(chainId)}`;
     try {
-      sys.renameat2(AT_FDCWD, bytesOfText(staging), AT_FDCWD, bytesOfText(place), RENAME_NOREPLACE);
+      sys.renameToFree(AT_FDCWD, bytesOfText(staging), AT_FDCWD, bytesOfText(place));
     } catch (error) {
       if (!hasCode(error, "EEXIST", "ENOTEMPTY")) throw error;
       throw new LamellaError("data_loss", "DOCKER_LAYER", `Docker has a damaged entry of this layer: ${place}`, {
