@@ -29,7 +29,7 @@
  * whose layers are whole trees says only how to make, reach and drop one (./tree-driver.ts), and the differ of two trees
  * does the rest.
  *
- * Durability is the store's business (one syncfs before it publishes); a driver fsyncs nothing but its own small files. Where
+ * Durability is the store's business (one syncfs before it publishes; none for containers where there is `mend`); a driver fsyncs nothing but its own small files. Where
  * layers are file systems of their own, which that syncfs does not reach, `flush` does it.
  * src/testing has the suite that every driver passes on its real backend.
  */
@@ -166,6 +166,12 @@ export interface Driver {
    * store calls it before it publishes them.
    */
   flush?(ids: readonly LayerId[]): Promise<void>;
+  /**
+   * Gives a writable layer back what a power cut took of what `create(id, parent)` made, the layer itself if need be, and
+   * keeps what is in its tree. The store calls it at the first start after a boot, before `reclaim`, and need not flush after
+   * `create` where a driver has it; layers with a limit excepted. Answers whether something was missing.
+   */
+  mend?(id: LayerId, parent: LayerId | undefined): Promise<boolean>;
 
   usage(id: LayerId): Promise<LayerUsage>;
   /** Ordered pairs, exactly as `docker info` prints them for this driver. */

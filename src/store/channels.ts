@@ -35,11 +35,17 @@ export interface ReclaimEvent {
   readonly other: number;
 }
 
+/** `lamella:store:mend`: a power cut had taken a part of a container's layer, which has it again. */
+export interface MendEvent {
+  readonly layerId: string;
+}
+
 export const channels = {
   layer: channel("lamella:store:layer"),
   publish: channel("lamella:store:publish"),
   remove: channel("lamella:store:remove"),
   reclaim: channel("lamella:store:reclaim"),
+  mend: channel("lamella:store:mend"),
 } as const;
 
 interface Events {
@@ -47,6 +53,7 @@ interface Events {
   readonly publish: PublishEvent;
   readonly remove: RemoveEvent;
   readonly reclaim: ReclaimEvent;
+  readonly mend: MendEvent;
 }
 
 /** Sends an event to whoever listens. */

@@ -50,7 +50,10 @@ export async function createContainer(
     const id = randomBytes(32).toString("hex");
     const createdAt = new Date().toISOString();
     const made = { id, name, image: image.id, chainId: image.chainId, createdAt };
-    return await recordContainer(store, staging, { active, container: made, durable: options.durable !== false });
+    // Waiting for a whole file system to be written is long on a busy host, and an empty layer can be made anew.
+    const isMendable = store.driver.mend !== undefined && (sizeBytes ?? store.driver.writableSizeBytes ?? 0) === 0;
+    const flush = options.durable !== false && !isMendable;
+    return await recordContainer(store, staging, { active, container: made, flush });
   } catch (error) {
     await staging.discard(active);
     throw error;
@@ -64,12 +67,13 @@ export async function recordContainer(
   request: {
     readonly active: ActiveLayer;
     readonly container: Omit<ContainerRecord, "layerId">;
-    readonly durable: boolean;
+    /** The layer is made durable before the container is; layers that the driver mends after a power cut need not. */
+    readonly flush: boolean;
   },
 ): Promise<ContainerRecord> {
-  const { active, container, durable } = request;
+  const { active, container, flush } = request;
   const { tables } = store;
-  if (store.durable && durable) await flushFileSystem(bytesOfText(store.paths.root));
+  if (store.durable && flush) await flushFileSystem(bytesOfText(store.paths.root));
   const record: ContainerRecord = { ...container, layerId: active.layerId };
   tables.meta.write(() => {
     if (record.name !== undefined) refuseName(store, record.name);

@@ -11,6 +11,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import type { LayerId } from "../drivers/driver.ts";
 import { isLayerId } from "../drivers/layer-id.ts";
+import { isLamellaError } from "../errors/lamella-error.ts";
 import { removeTree } from "../fs/remove-tree.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { type Digest, hexOf } from "../oci/digest.ts";
@@ -35,6 +36,7 @@ export async function reclaimAtStart(store: StoreContext): Promise<void> {
 
   tables.meta.dropDeadReaders();
   const isAlone = others.livingOwners.length === 0;
+  if (isAlone && isFirstOfBoot) await mendContainers(store);
   const found = isAlone && (isFirstOfBoot || isAsked) ? await findOrphans(store) : orphansOf(store, others.dead);
   await deleteOrphans(store, found);
   for (const owner of others.deadOwners) removeTree(bytesOfText(`${paths.temporary}/${owner}`));
@@ -50,6 +52,21 @@ export async function reclaimAtStart(store: StoreContext): Promise<void> {
   for (const owner of others.deadOwners) rmSync(`${paths.locks}/${owner}`, { force: true });
   const other = found.records.length + found.spills.length + found.blobs.length + found.temporaries.length;
   emit("reclaim", { layers: found.layers.length, other: other + others.deadOwners.length });
+}
+
+/** Gives containers' layers back what a power cut took; they are not flushed when they are made. */
+async function mendContainers(store: StoreContext): Promise<void> {
+  const { driver, tables } = store;
+  for (const { layerId, chainId } of valuesOf(tables.containerRows)) {
+    const parent = chainId === undefined ? undefined : tables.layers.get(chainId);
+    if (chainId !== undefined && parent === undefined) continue;
+    try {
+      if (await driver.mend?.(layerId, parent?.layerId)) emit("mend", { layerId });
+    } catch (error) {
+      // What is wrong with an image's layers is for `check` to say; the store opens all the same.
+      if (!isLamellaError(error, "data_loss", "not_found")) throw error;
+    }
+  }
 }
 
 /** Names on disk that nothing refers to and no living process holds. */

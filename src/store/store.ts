@@ -285,7 +285,7 @@ export class Store implements AsyncDisposable {
    * its ID or name, not_found for its image; the layer is still there then.
    */
   async adoptContainer(active: ActiveLayer, container: Omit<ContainerRecord, "layerId">): Promise<ContainerRecord> {
-    return recordContainer(this.#store, this.#staging, { active, container, durable: true });
+    return recordContainer(this.#store, this.#staging, { active, container, flush: true });
   }
 
   /** The container of a name, an ID, or a unique prefix of an ID. Errors: not_found, invalid_argument (AMBIGUOUS_ID). */

@@ -4,7 +4,8 @@
  *
  * Order within a creation: everything is made in `.<id>-creating-*`, then the name under `l/`, then the parent's `committed`,
  * then one rename gives the layer its name. A crash before the rename leaves a directory `reclaim` deletes, a dangling name
- * under `l/` it deletes too, and at worst a parent committed without a child, which is harmless.
+ * under `l/` it deletes too, and at worst a parent committed without a child, which is harmless. What a power cut took of a
+ * layer that was never flushed, `mend` gives back.
  * Creations hold `.lamella/lock` shared, for milliseconds; `reclaim` holds it exclusively while it looks around.
  */
 import type { ApplyTarget, ContentSource, DiffSource } from "../../diff/source.ts";
@@ -65,7 +66,7 @@ export abstract class LinkedLayersDriver extends StackDriver {
   async create(id: LayerId, parent: LayerId | undefined, options: { sizeBytes?: number } = {}): Promise<void> {
     const { layout } = this;
     if (parent !== undefined) this.refuseWritableMount(parent);
-    const lowers = parent === undefined ? [] : [`l/${layout.link(parent)}`, ...layout.lowerNames(parent)];
+    const lowers = this.#lowersOn(parent);
     const { maxDepth } = this.capabilities;
     if (lowers.length >= maxDepth)
       throw new LamellaError(
@@ -107,6 +108,38 @@ export abstract class LinkedLayersDriver extends StackDriver {
     this.#commit(id);
   }
 
+  /**
+   * One rename gives a layer its name, and file systems that keep a journal keep the order of names; only what is in new files,
+   * and the name under `l/`, may be missing after it.
+   */
+  async mend(id: LayerId, parent: LayerId | undefined): Promise<boolean> {
+    const { layout } = this;
+    if (!this.exists(id)) {
+      await this.create(id, parent);
+      return true;
+    }
+    let isMended = false;
+    const give = (name: string, content: ByteString): void => {
+      const path = `${layout.layer(id)}/${name}`;
+      if ((readSmallFile(path) ?? "") !== "") return;
+      writeDurably(path, content, { mode: 0o644 });
+      isMended = true;
+    };
+    give("link", newLinkName());
+    const name = `l/${layout.link(id)}`;
+    if (layout.idOfName(name) !== id) {
+      sys.unlinkIfExists(AT_FDCWD, `${this.home}/${name}`);
+      sys.symlinkat(`../${id}/diff`, AT_FDCWD, `${this.home}/${name}`);
+      isMended = true;
+    }
+    const content = this.optionsOfNew(parent);
+    if (content !== undefined) give("options", content);
+    if (parent === undefined) return isMended;
+    give("lower", this.#lowersOn(parent).join(":"));
+    this.#commit(parent);
+    return isMended;
+  }
+
   exists(id: LayerId): boolean {
     return this.layout.exists(id);
   }
@@ -124,7 +157,7 @@ export abstract class LinkedLayersDriver extends StackDriver {
   async reparent(id: LayerId, parent: LayerId): Promise<void> {
     const { layout } = this;
     const own = `l/${layout.link(id)}`;
-    const lowers = [`l/${layout.link(parent)}`, ...layout.lowerNames(parent)];
+    const lowers = this.#lowersOn(parent);
     if (lowers.includes(own))
       throw new LamellaError("invalid_argument", "LAYER_CYCLE", `layer ${parent} stands on layer ${id}`);
     this.uses.unused(id, () => {
@@ -211,6 +244,11 @@ export abstract class LinkedLayersDriver extends StackDriver {
 
   #lowerDirectories(id: LayerId): ByteString[] {
     return this.layout.ancestors(id).map((below) => this.layout.diff(below));
+  }
+
+  /** What `lower` of a layer on `parent` names. */
+  #lowersOn(parent: LayerId | undefined): string[] {
+    return parent === undefined ? [] : [`l/${this.layout.link(parent)}`, ...this.layout.lowerNames(parent)];
   }
 
   #rewrite(id: LayerId, name: "lower" | "options", content: ByteString | undefined): void {
