@@ -11,39 +11,25 @@ import { AT_FDCWD, DT_DIR, DT_UNKNOWN, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, S_IFDI
 import * as raw from "../sys/raw.ts";
 import * as sys from "../sys/syscalls.ts";
 import { FileCopier } from "./copy-file.ts";
-import { copyDirectoryAttributes, copyObject } from "./copy-tree.ts";
+import { copyDirectoryAttributes, copyObject, type LinkedName, type TreePair } from "./copy-tree.ts";
 import { removeTree } from "./remove-tree.ts";
 import { walkSync } from "./walk.ts";
-import { BOTH, type SharedDirectory, WorkShare, type WorkShareMemory, walkShared } from "./walk-share.ts";
+import { BOTH, type SharedDirectory, WorkShare, walkShared } from "./walk-share.ts";
 
 const EPERM = 1;
 const EMLINK = 31;
 
-/** Two trees: the one there is, and the root of the one to be made, an empty directory. Descriptors of any thread. */
-export interface LinkedTrees {
-  readonly share: WorkShareMemory;
-  readonly fromFd: number;
-  readonly toFd: number;
-}
-
-/** An object that was copied, since it took no more names. */
-export interface CopiedInode {
-  /** Of the copy, relative to the root. */
-  readonly path: ByteString;
-  /** Of the original (`inodeKey`). */
-  readonly inode: string;
-}
-
 /** What one thread did. */
 export interface LinkedPart {
   readonly entries: number;
-  readonly copied: readonly CopiedInode[];
+  /** Objects that took no more names, and were copied. */
+  readonly copied: readonly LinkedName[];
 }
 
 /** Links directory after directory until there are none left. `check` is called once a directory and may throw. */
-export function linkPart({ share, fromFd, toFd }: LinkedTrees, check: () => void): LinkedPart {
+export function linkPart({ share, fromFd, toFd }: TreePair, check: () => void): LinkedPart {
   const files = new FileCopier();
-  const copied: CopiedInode[] = [];
+  const copied: LinkedName[] = [];
   let entries = 0;
   walkShared(new WorkShare(share), { fd: fromFd, otherFd: toFd }, (directory) => {
     check();
@@ -64,12 +50,7 @@ function isDirectory(dirFd: number, { name, type }: sys.DirEntry): boolean {
   return type === DT_DIR || (type === DT_UNKNOWN && (sys.statx(dirFd, name).mode & S_IFMT) === S_IFDIR);
 }
 
-function link(
-  { fd, otherFd, path }: SharedDirectory,
-  name: ByteString,
-  files: FileCopier,
-  copied: CopiedInode[],
-): void {
+function link({ fd, otherFd, path }: SharedDirectory, name: ByteString, files: FileCopier, copied: LinkedName[]): void {
   const r = raw.linkat(fd, name, otherFd, name);
   if (r >= 0) return;
   const whole = path === "" ? name : `${path}/${name}`;
@@ -80,7 +61,7 @@ function link(
 }
 
 /** Once the tree at `target` is whole: makes all names of an inode that was copied names of one copy. */
-export function joinCopies(target: ByteString, copied: readonly CopiedInode[]): void {
+export function joinCopies(target: ByteString, copied: readonly LinkedName[]): void {
   if (copied.length === 0) return;
   const copyOf = new Map<string, ByteString>();
   for (const { path, inode } of copied) if (!copyOf.has(inode)) copyOf.set(inode, path);

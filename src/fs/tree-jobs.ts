@@ -3,20 +3,22 @@ import { availableParallelism } from "node:os";
 import type { ByteString } from "../lib/bytes.ts";
 import { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from "../sys/constants.ts";
 import { open } from "../sys/syscalls.ts";
-import type { CopiedTree } from "./copy-tree.ts";
+import { type CopiedPart, type CopiedTree, type LinkedName, openTrees, sumOf, type TreePair } from "./copy-tree.ts";
 import { diskUsage } from "./disk-usage.ts";
-import { type CopiedInode, joinCopies, type LinkedPart, type LinkedTrees } from "./link-tree.ts";
+import { joinCopies, type LinkedPart } from "./link-tree.ts";
 import { measureTree, type TreeUsage } from "./tree-usage.ts";
 import { BOTH, WorkShare } from "./walk-share.ts";
 import { WorkerPool, workerUrl } from "./worker-pool.ts";
 
 export type TreeJob =
-  | { readonly kind: "copy"; readonly source: ByteString; readonly target: ByteString }
-  | ({ readonly kind: "link" } & LinkedTrees)
+  | ({ readonly kind: "copy" } & TreePair)
+  | ({ readonly kind: "copy-linked"; readonly linked: readonly LinkedName[] } & TreePair)
+  | ({ readonly kind: "link" } & TreePair)
   | { readonly kind: "remove"; readonly path: ByteString };
 
 export type TreeResult =
-  | { readonly kind: "copy"; readonly copied: CopiedTree }
+  | ({ readonly kind: "copy" } & CopiedPart)
+  | ({ readonly kind: "copy-linked" } & CopiedTree)
   | ({ readonly kind: "link" } & LinkedPart)
   | { readonly kind: "remove" };
 
@@ -27,14 +29,33 @@ function run(job: TreeJob, signal?: AbortSignal): Promise<TreeResult> {
   return shared.run(job, { signal });
 }
 
+/** The same job in every thread at once; their answers, when all have ended. */
+async function runInAll<K extends "copy" | "link">(
+  job: Extract<TreeJob, { kind: K }>,
+  signal: AbortSignal | undefined,
+): Promise<Extract<TreeResult, { kind: K }>[]> {
+  const threads = Math.min(THREADS, availableParallelism());
+  const parts = await Promise.allSettled(Array.from({ length: threads }, () => run(job, signal)));
+  return parts.map((part) => {
+    if (part.status === "rejected") throw part.reason;
+    return part.value as Extract<TreeResult, { kind: K }>;
+  });
+}
+
 /** See copyTree. A cancelled copy leaves what it has copied so far. */
 export async function copyTreeInBackground(
   source: ByteString,
   target: ByteString,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<CopiedTree> {
-  const result = await run({ kind: "copy", source, target }, options.signal);
-  return (result as Extract<TreeResult, { kind: "copy" }>).copied;
+  const { from, to } = openTrees(source, target);
+  using _from = from;
+  using _to = to;
+  const pair = { share: WorkShare.start(BOTH).memory, fromFd: from.fd, toFd: to.fd };
+  const parts = await runInAll({ kind: "copy", ...pair }, options.signal);
+  const linked = parts.flatMap((part) => part.linked);
+  const last = await run({ kind: "copy-linked", ...pair, linked }, options.signal);
+  return sumOf([...parts, last as Extract<TreeResult, { kind: "copy-linked" }>]);
 }
 
 /** What linking a tree did. */
@@ -56,18 +77,10 @@ export async function linkTreeInBackground(
   using from = open(source, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   using to = open(target, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   const job = { kind: "link", share: WorkShare.start(BOTH).memory, fromFd: from.fd, toFd: to.fd } as const;
-  const threads = Math.min(THREADS, availableParallelism());
-  const parts = await Promise.allSettled(Array.from({ length: threads }, () => run(job, options.signal)));
-  let entries = 0;
-  const copied: CopiedInode[] = [];
-  for (const part of parts) {
-    if (part.status === "rejected") throw part.reason;
-    const done = part.value as Extract<TreeResult, { kind: "link" }>;
-    entries += done.entries;
-    copied.push(...done.copied);
-  }
+  const parts = await runInAll(job, options.signal);
+  const copied = parts.flatMap((part) => part.copied);
   joinCopies(target, copied);
-  return { entries, copied: copied.length };
+  return { entries: parts.reduce((sum, part) => sum + part.entries, 0), copied: copied.length };
 }
 
 /** See removeTree. */

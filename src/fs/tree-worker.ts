@@ -1,4 +1,4 @@
-import { copyTree } from "./copy-tree.ts";
+import { copyLinked, copyPart } from "./copy-tree.ts";
 import { linkPart } from "./link-tree.ts";
 import { removeTree } from "./remove-tree.ts";
 import type { TreeJob, TreeResult } from "./tree-jobs.ts";
@@ -8,7 +8,9 @@ serveJobs<TreeJob, TreeResult>((job, context) => {
   const checkpoint = (): void => context.throwIfCanceled();
   switch (job.kind) {
     case "copy":
-      return { kind: "copy", copied: copyTree(job.source, job.target, { checkpoint }) };
+      return { kind: "copy", ...copyPart(job, checkpoint) };
+    case "copy-linked":
+      return { kind: "copy-linked", ...copyLinked(job, job.linked) };
     case "link":
       return { kind: "link", ...linkPart(job, checkpoint) };
     case "remove":
