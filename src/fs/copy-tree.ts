@@ -180,7 +180,8 @@ function copyRegular(files: FileCopier, { fromFd, toFd, name, toName = name, pat
     throw new LamellaError("aborted", "TREE_CHANGED", `${textOfBytes(path)} was replaced while it was copied`);
   using to = new sys.OwnedFd(sys.openat(toFd, toName, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600));
   files.copy(from.fd, to.fd, stat.size, stat.blocks);
-  sys.lchownat(toFd, toName, stat.uid, stat.gid);
+  const made = sys.fstat(to.fd);
+  if (made.uid !== stat.uid || made.gid !== stat.gid) sys.lchownat(toFd, toName, stat.uid, stat.gid);
   copyXattrs(fromFd, name, toFd, toName);
   raw.fchmod(to.fd, stat.mode & 0o7777);
   sys.utimensat(to.fd, "", stat);
