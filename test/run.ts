@@ -67,6 +67,7 @@ interface FileState {
   lastDepth: number;
   headed: boolean;
   readonly startedMs: number;
+  endedMs: number;
 }
 
 const failures: Outcome[] = [];
@@ -78,7 +79,7 @@ const states = new Map<string, FileState>();
 function stateOf(file: string): FileState {
   let state = states.get(file);
   if (state === undefined) {
-    state = { open: [], printed: 0, lastDepth: 0, headed: false, startedMs: performance.now() };
+    state = { open: [], printed: 0, lastDepth: 0, headed: false, startedMs: performance.now(), endedMs: 0 };
     states.set(file, state);
   }
   return state;
@@ -130,6 +131,7 @@ function finish(report: Report, ok: boolean): void {
   const depth = report.nesting;
   const hadTests = state.lastDepth > depth || report.details.type === "suite";
   state.lastDepth = depth;
+  state.endedMs = performance.now();
   const where = [file, ...state.open.slice(0, depth), ...(isFile(report) ? [] : [report.name])].join(" › ");
   const took = paint(90, `(${report.details.duration_ms.toFixed(0)} ms)`);
   const skip = report.skip === true ? "no reason given" : report.skip;
@@ -163,6 +165,16 @@ function list(title: string, outcomes: readonly Outcome[]): void {
   }
 }
 
+/** Where the time went: the five longest files, by the tests they reported. */
+function longest(): string {
+  return [...states]
+    .map(([file, { startedMs, endedMs }]) => [file, (endedMs - startedMs) / 1000] as const)
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, 5)
+    .map(([file, seconds]) => `${file} ${seconds.toFixed(0)} s`)
+    .join(", ");
+}
+
 const files = testFiles();
 if (values.list) {
   for (const file of files) console.log(relative(root, file));
@@ -187,6 +199,7 @@ if (values.list) {
     list("Skipped", skips);
     list("Failed", failures);
     if (skipIsFailure && skips.length > 0) console.log("\nNothing may be skipped here (LAMELLA_TEST_NO_SKIP=1).");
+    if (files.length > 5) console.log(`\nlongest: ${longest()}`);
     console.log(`\n${files.length} files in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
     console.log(`${passed} passed, ${failed} failed, ${skips.length} skipped`);
     process.exitCode = failed > 0 || (skipIsFailure && skips.length > 0) ? 1 : 0;
