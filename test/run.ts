@@ -66,12 +66,12 @@ interface FileState {
   /** Depth of the last outcome: a test at a smaller depth had tests inside. */
   lastDepth: number;
   headed: boolean;
-  readonly startedMs: number;
-  endedMs: number;
 }
 
 const failures: Outcome[] = [];
 const skips: Outcome[] = [];
+/** Outermost tests and suites with the seconds they took. */
+const outermost: [string, number][] = [];
 let passed = 0;
 let failed = 0;
 const states = new Map<string, FileState>();
@@ -79,7 +79,7 @@ const states = new Map<string, FileState>();
 function stateOf(file: string): FileState {
   let state = states.get(file);
   if (state === undefined) {
-    state = { open: [], printed: 0, lastDepth: 0, headed: false, startedMs: performance.now(), endedMs: 0 };
+    state = { open: [], printed: 0, lastDepth: 0, headed: false };
     states.set(file, state);
   }
   return state;
@@ -131,7 +131,7 @@ function finish(report: Report, ok: boolean): void {
   const depth = report.nesting;
   const hadTests = state.lastDepth > depth || report.details.type === "suite";
   state.lastDepth = depth;
-  state.endedMs = performance.now();
+  if (depth === 0 && !isFile(report)) outermost.push([report.name, report.details.duration_ms / 1000]);
   const where = [file, ...state.open.slice(0, depth), ...(isFile(report) ? [] : [report.name])].join(" › ");
   const took = paint(90, `(${report.details.duration_ms.toFixed(0)} ms)`);
   const skip = report.skip === true ? "no reason given" : report.skip;
@@ -165,14 +165,10 @@ function list(title: string, outcomes: readonly Outcome[]): void {
   }
 }
 
-/** Where the time went: the five longest files, by the tests they reported. */
+/** Where the time went. */
 function longest(): string {
-  return [...states]
-    .map(([file, { startedMs, endedMs }]) => [file, (endedMs - startedMs) / 1000] as const)
-    .sort((a, b) => b[1] - a[1])
-    .slice(0, 5)
-    .map(([file, seconds]) => `${file} ${seconds.toFixed(0)} s`)
-    .join(", ");
+  const ten = outermost.sort((a, b) => b[1] - a[1]).slice(0, 10);
+  return ten.map(([name, seconds]) => `${name} ${seconds.toFixed(0)} s`).join(", ");
 }
 
 const files = testFiles();
