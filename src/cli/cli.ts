@@ -3,6 +3,7 @@
  * caller is not root), standard output, and the signal that Ctrl-C aborts.
  */
 import type { Command } from "commander";
+import type { DoubtEvent } from "../diff/export-layer.ts";
 import type { Engine } from "../engine/engine.ts";
 import { isLamellaError } from "../errors/lamella-error.ts";
 import type { Writing } from "./disk-full.ts";
@@ -64,11 +65,23 @@ export class Cli {
     throw new ExitRequest(await runInUserNamespace(program, { LAMELLA_ROOT: root }));
   }
 
-  async #open({ root, driver, driverOptions }: GlobalOptions, forSteps: boolean): Promise<Engine> {
+  async #open({ root, driver, driverOptions, quiet }: GlobalOptions, forSteps: boolean): Promise<Engine> {
     if (forSteps) (await import("../engine/start-steps.ts")).startStepThread();
     prepareRoot(root);
     const { Engine } = await import("../engine/engine.ts");
+    if (!quiet) await this.#tellDoubts();
     return Engine.open({ root, driver, driverOptions, forSteps, signal: this.signal });
+  }
+
+  /** Says, once each, why a diff takes long. */
+  async #tellDoubts(): Promise<void> {
+    const { doubtChannel } = await import("../diff/export-layer.ts");
+    const told = new Set<string>();
+    doubtChannel.subscribe((event) => {
+      const { reason } = event as DoubtEvent;
+      if (!told.has(reason)) this.note(`note: the layer and its parent were compared whole: ${reason}`);
+      told.add(reason);
+    });
   }
 
   /** Writes to standard output; the newline is the caller's. */

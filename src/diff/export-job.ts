@@ -35,7 +35,16 @@ export interface ExportResult extends LayerCounts {
   readonly tarSizeBytes: number;
   /** Directory entries that were looked at. */
   readonly visited: number;
+  /** Why two trees were compared whole though the driver knows of a shorter way; undefined when they were not. */
+  readonly doubt: string | undefined;
   readonly durationMs: number;
+}
+
+/** What the list of a source's changes gave. */
+export interface ListResult {
+  readonly changes: readonly ListedChange[];
+  /** As in {@link ExportResult}. */
+  readonly doubt: string | undefined;
 }
 
 /** One line of `docker diff`: added, changed or deleted, and the absolute path. */
@@ -48,6 +57,7 @@ export interface ListedChange {
 interface Differ {
   changes(): Iterable<Change>;
   readonly visited: number;
+  readonly doubt?: string | undefined;
 }
 
 /** The reader of a source. `expandOpaque`: see UpperDifferOptions. */
@@ -88,18 +98,20 @@ export function exportChanges(job: ExportJob, throwIfCanceled: () => void): Expo
     sha256: hash.digest("hex"),
     tarSizeBytes,
     visited: differ.visited,
+    doubt: differ.doubt,
     durationMs: performance.now() - started,
   };
 }
 
 /** The changes of a source as `docker diff` lists them, in the stream's order. */
-export function listSource(source: DiffSource, throwIfCanceled: () => void): ListedChange[] {
+export function listSource(source: DiffSource, throwIfCanceled: () => void): ListResult {
   const letters = { added: "A", modified: "C", deleted: "D" } as const;
-  const list: ListedChange[] = [];
-  for (const change of differOf(source, true, throwIfCanceled).changes()) {
+  const differ = differOf(source, true, throwIfCanceled);
+  const changes: ListedChange[] = [];
+  for (const change of differ.changes()) {
     throwIfCanceled();
     if (change.kind !== "opaque" && change.path !== "")
-      list.push({ kind: letters[change.kind], path: `/${change.path}` });
+      changes.push({ kind: letters[change.kind], path: `/${change.path}` });
   }
-  return list;
+  return { changes, doubt: differ.doubt };
 }

@@ -2,20 +2,33 @@
  * Exports a layer: reads its changes where its driver says they are, writes them as a layer tar, hashes that. Runs in worker
  * threads; nothing is written but the files the caller names, which are left incomplete when the export fails.
  */
+import { type Channel, channel } from "node:diagnostics_channel";
 import { availableParallelism } from "node:os";
 import { WorkerPool, workerUrl } from "../fs/worker-pool.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { type DiffId, parseDiffId } from "../oci/digest.ts";
-import type { DiffJob, ExportResult, ListedChange } from "./export-job.ts";
+import type { DiffJob, ExportResult, ListedChange, ListResult } from "./export-job.ts";
 import type { OwnerOffset } from "./layer-tar.ts";
 import type { DiffSource } from "./source.ts";
 
 export type { ListedChange } from "./export-job.ts";
 
-const pool = new WorkerPool<DiffJob, ExportResult | ListedChange[]>(
+const pool = new WorkerPool<DiffJob, ExportResult | ListResult>(
   workerUrl(import.meta.url, "./export-worker"),
   Math.max(2, availableParallelism()),
 );
+
+/** Gets a {@link DoubtEvent} for each diff that had to go the long way. */
+export const doubtChannel: Channel = channel("lamella:diff:doubt");
+
+export interface DoubtEvent {
+  /** Why two trees were compared whole though the driver knows of a shorter way. */
+  readonly reason: string;
+}
+
+function tellDoubt(reason: string | undefined): void {
+  if (reason !== undefined && doubtChannel.hasSubscribers) doubtChannel.publish({ reason } satisfies DoubtEvent);
+}
 
 export interface ExportLayerOptions {
   readonly source: DiffSource;
@@ -51,10 +64,13 @@ export async function exportLayer(options: ExportLayerOptions): Promise<Exported
     ownerOffset,
   };
   const { sha256, ...rest } = (await pool.run(job, { signal })) as ExportResult;
+  tellDoubt(rest.doubt);
   return { ...rest, diffId: parseDiffId(`sha256:${sha256}`) };
 }
 
 /** Lists the changes of a source as `docker diff` does, replaced directories taken apart. Errors: as exportLayer. */
 export async function listChanges(source: DiffSource, signal?: AbortSignal): Promise<readonly ListedChange[]> {
-  return (await pool.run({ kind: "list", source }, { signal })) as ListedChange[];
+  const { changes, doubt } = (await pool.run({ kind: "list", source }, { signal })) as ListResult;
+  tellDoubt(doubt);
+  return changes;
 }

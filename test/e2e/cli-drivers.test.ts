@@ -1,6 +1,6 @@
 /** The command line's choice of driver: names, options, daemon.json, what `info` says of it. */
 import assert from "node:assert/strict";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { CliLab } from "./cli-harness.ts";
@@ -121,4 +121,20 @@ test("a container's --storage-opt, as Docker has it", { skip: unsupported }, () 
   if (status === 0) assert.match(stdout, /^[0-9a-f]{64}\n$/);
   else
     assert.match(stderr, /^lamella: --storage-opt is supported only for overlay over xfs .*\nhint: here .*; ext4 with/);
+});
+
+test("a diff that has to compare two whole trees says why", { skip: unsupported }, () => {
+  using vfs = new CliLab({ env: { LAMELLA_DRIVER: "vfs" } });
+  const tree = join(vfs.directory, "small");
+  mkdirSync(tree);
+  writeFileSync(join(tree, "file"), "content");
+  vfs.ok("import", tree, "small");
+  const container = vfs.ok("create", "small").trim();
+  assert.equal(vfs.lamella("diff", container).stderr, "");
+  const manifests = join(vfs.root, "vfs/manifests");
+  for (const name of readdirSync(manifests)) rmSync(join(manifests, name));
+  const { stdout, stderr } = vfs.lamella("diff", container);
+  assert.equal(stdout, "");
+  assert.equal(stderr, "note: the layer and its parent were compared whole: the manifest is missing or broken\n");
+  assert.equal(vfs.lamella("-q", "diff", container).stderr, "");
 });
