@@ -33,6 +33,8 @@ export interface DriverSuiteOptions {
   readonly metadataCopies: boolean;
   /** A size limit for a layer, in bytes, where the driver can set one here; undefined registers no test of it. */
   readonly quotaBytes?: number;
+  /** A layer for which nobody asked for a limit has one all the same, below twice `quotaBytes`. */
+  readonly alwaysLimited?: boolean;
   /** What the driver has on the host besides its home, by name: compared before and after each test. */
   readonly hostState?: () => readonly string[];
 }

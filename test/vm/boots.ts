@@ -25,6 +25,13 @@ export interface Boot {
 const guest = "test/vm/guest";
 
 const listed: Readonly<Record<string, Boot>> = {
+  devicemapper: {
+    about: "the driver suite on devicemapper",
+    kernel: "6.1",
+    moduleOptions: [],
+    files: [`${guest}/devicemapper-suite.test.ts`],
+    environment: {},
+  },
   plain: {
     about: "Debian's kernel as it comes",
     kernel: "6.1",
@@ -64,14 +71,6 @@ const listed: Readonly<Record<string, Boot>> = {
     moduleOptions: [],
     files: [`${guest}/quota.test.ts`],
     environment: {},
-  },
-  devicemapper: {
-    about: "the driver suite on devicemapper",
-    kernel: "6.1",
-    moduleOptions: [],
-    files: [`${guest}/devicemapper-suite.test.ts`],
-    environment: {},
-    onRequest: true,
   },
   suite: {
     about: "the driver suite on overlay2, on a kernel without much",

@@ -25,12 +25,22 @@ const common = {
   hostState: devicesOfHost,
 };
 
+// All that waits comes before the first test is registered: tests run meanwhile, and look at what is on the host.
 const loops = await Template.make({ "dm.fs": "ext4" });
+
+/** One pool after the other under one name: each test finds it as it was after the first opening. */
+const POOL = "test-suite-pool";
+const options = { ...sizes, "dm.fs": "xfs", "dm.thinpooldev": POOL };
+const [home, files] = [mkdtempSync("/var/tmp/dm-template-"), poolFolder()];
+let pool = bringUpPool(POOL, files);
+await (await devicemapperFactory.open(home, options)).rest();
+pool[Symbol.dispose]();
 const onLoops = { makeHome: () => loops.copy(), driverOptions: loops.options };
 testDriver("devicemapper, loop files, ext4", devicemapperFactory, {
   ...common,
   ...onLoops,
-  quotaBytes: 400 << 20,
+  quotaBytes: 320 << 20,
+  alwaysLimited: true,
   usage: { expected: usageOracle((home) => poolOf(home)), slackBytes: 4 << 16 },
 });
 testDriverProperty("devicemapper, loop files, ext4", devicemapperFactory, { ...onLoops, runs: 2 });
@@ -41,13 +51,6 @@ function poolOf(home: string): string {
   return dm.list().find(({ name }) => name.endsWith(`-${inode}-pool`))?.name ?? "";
 }
 
-/** One pool after the other under one name: each test finds it as it was after the first opening. */
-const POOL = "test-suite-pool";
-const options = { ...sizes, "dm.fs": "xfs", "dm.thinpooldev": POOL };
-const [home, files] = [mkdtempSync("/var/tmp/dm-template-"), poolFolder()];
-let pool = bringUpPool(POOL, files);
-await (await devicemapperFactory.open(home, options)).rest();
-pool[Symbol.dispose]();
 let copyOfFiles = "";
 function makeHome(): string {
   pool[Symbol.dispose]();
