@@ -1,0 +1,75 @@
+/**
+ * Moves between drivers, each on its real backend: images, what `save` writes and what containers changed are the same
+ * under the new driver; the old data can be read until the end; the move can be given up.
+ */
+import assert from "node:assert/strict";
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { mounterHere } from "../../src/drivers/zfs/abilities.ts";
+import { findProgram } from "../../src/fs/find-program.ts";
+import { directoryIn, type Place, placeOf } from "../support/file-systems.ts";
+import { datasetsBelow, zfsPlace } from "../support/zfs-lab.ts";
+import type { Journey } from "./migrate-there-and-back.ts";
+
+const child = fileURLToPath(new URL("./migrate-there-and-back.ts", import.meta.url));
+/** Started after the file systems are there, so that all its threads see them, and ended before they go. */
+let traveller: ChildProcess | undefined;
+after(async () => {
+  if (traveller?.kill()) await once(traveller, "exit");
+});
+
+const ext4 = placeOf("ext4");
+const xfs = placeOf("xfs");
+const btrfs = placeOf("btrfs");
+const zfs = zfsPlace();
+const noFuse = findProgram("fuse-overlayfs") === undefined ? "fuse-overlayfs is not installed" : undefined;
+
+interface Move {
+  readonly from: string;
+  readonly to: string;
+  readonly place: Place;
+  /** Into a root of its own there. */
+  readonly toPlace?: Place;
+  readonly shares: Journey["shares"];
+}
+
+const moves: readonly Move[] = [
+  { from: "overlay2", to: "fuse-overlay", place: ext4, shares: "links" },
+  { from: "overlay2", to: "aufs", place: xfs, shares: "clones" },
+  { from: "overlay2", to: "overlay", place: ext4, shares: "links" },
+  { from: "btrfs", to: "overlay", place: btrfs, shares: "clones" },
+  { from: "fuse-overlay", to: "zfs", place: zfs, shares: "nothing" },
+  { from: "aufs", to: "vfs", place: ext4, toPlace: ext4, shares: "links" },
+  { from: "overlay", to: "overlay", place: xfs, toPlace: xfs, shares: "clones" },
+  { from: "btrfs", to: "fuse-overlay", place: btrfs, toPlace: xfs, shares: "nothing" },
+  { from: "zfs", to: "overlay2", place: zfs, toPlace: ext4, shares: "nothing" },
+  { from: "overlay2", to: "zfs", place: xfs, toPlace: zfs, shares: "nothing" },
+];
+
+/** What went wrong on the way; empty when nothing did. */
+async function travel(journey: Journey): Promise<string> {
+  traveller ??= fork(child);
+  traveller.send(journey);
+  const [answer] = await Promise.race([once(traveller, "message"), once(traveller, "exit")]);
+  return String(answer);
+}
+
+for (const { from, to, place, toPlace, shares } of moves) {
+  const skip = place.skip ?? toPlace?.skip ?? ([from, to].includes("fuse-overlay") ? noFuse : undefined);
+  const where = toPlace === undefined ? "in one root" : toPlace === place ? "to a root beside it" : "elsewhere";
+  test(`${from} to ${to}, ${where}`, { skip, timeout: 60_000 }, async () => {
+    const datasets = from === "zfs" ? datasetsBelow(zfs.pool) : [];
+    const journey: Journey = {
+      from,
+      to,
+      root: directoryIn(place, "old"),
+      toRoot: toPlace && directoryIn(toPlace, "new"),
+      shares,
+      wholeSeconds: [place, toPlace].includes(zfs) && mounterHere() === "daemon",
+    };
+    assert.equal(await travel(journey), "");
+    if (from === "zfs") assert.deepEqual(datasetsBelow(zfs.pool), datasets);
+  });
+}

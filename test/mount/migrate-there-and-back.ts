@@ -1,0 +1,80 @@
+/**
+ * Fills a store, moves it, gives the move up, moves it again and ends it, and sees each time what is there. A process of its
+ * own, as the mounts of a test are not seen by all threads of the process that made them. It is sent a {@link Journey} after
+ * the other, and answers each with what went wrong, or an empty string.
+ */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { finishMigration, undoMigration } from "../../src/migrate/finish.ts";
+import type { MigrationReport } from "../../src/migrate/report.ts";
+import { migrateToDriver } from "../../src/migrate/to-driver.ts";
+import { change, factsOf, fillStore, openAt, type StoreFacts, sharedBaseBytes } from "../support/migrate-lab.ts";
+
+export interface Journey {
+  readonly from: string;
+  readonly to: string;
+  readonly root: string;
+  /** Where the data goes; undefined: the same root. */
+  readonly toRoot?: string | undefined;
+  /** How the large files of the base lie under the new driver. */
+  readonly shares: "links" | "clones" | "nothing";
+  /** The file system keeps no fractions of a second where it is asked to. */
+  readonly wholeSeconds: boolean;
+}
+
+async function facts({ wholeSeconds }: Journey, root: string, driver?: string): Promise<StoreFacts> {
+  await using store = await openAt(root, driver);
+  return await factsOf(store, { wholeSeconds });
+}
+
+async function move({ from, to, root, toRoot }: Journey): Promise<MigrationReport> {
+  await using store = await openAt(root, from);
+  return await migrateToDriver(store, { driver: to, root: toRoot });
+}
+
+async function travel(journey: Journey): Promise<void> {
+  const { from, to, root, toRoot, shares } = journey;
+  const newRoot = toRoot ?? root;
+  {
+    await using store = await openAt(root, from);
+    await fillStore(store);
+  }
+  const before = await facts(journey, root);
+
+  // Everything is there, and so is the old data.
+  const { leftOut, images, containers, layers } = await move(journey);
+  assert.deepEqual(leftOut, []);
+  assert.deepEqual([images.length, containers.length, layers.made], [2, 1, 2]);
+  if (shares === "nothing") assert.equal(layers.sharedBytes, 0);
+  else assert.ok(layers.sharedBytes >= sharedBaseBytes, `${layers.sharedBytes} bytes are shared`);
+  assert.deepEqual(await facts(journey, newRoot, to), before);
+  assert.deepEqual(await facts(journey, root, from), before);
+
+  // Given up, the old driver counts and nothing is left of the new.
+  assert.deepEqual(await undoMigration({ root }), {
+    removed: { driver: to, root: newRoot, images: 2, layers: 2 },
+    kept: { driver: from, root },
+  });
+  for (const path of [to, `records/${to}`]) assert.equal(existsSync(join(newRoot, path)), false, path);
+  assert.deepEqual(await facts(journey, root), before);
+
+  // Again, and to the end: the new data stands by itself, and is worked on.
+  assert.equal((await move(journey)).layers.made, 2);
+  assert.equal((await move(journey)).layers.made, 0);
+  assert.deepEqual((await finishMigration({ root })).removed, { driver: from, root, images: 2, layers: 2 });
+  for (const path of [from, `records/${from}`, "migration.json"])
+    assert.equal(existsSync(join(root, path)), false, path);
+  assert.deepEqual(await facts(journey, newRoot), before);
+  await using store = await openAt(newRoot);
+  assert.equal(store.driver.name, to);
+  await change(store, "box", "printf again > etc/keep; rm added");
+  await store.commitContainer("box", { tags: ["app:3"] });
+  assert.deepEqual((await store.check({ deep: true })).findings, []);
+}
+
+process.on("message", (journey: Journey) => {
+  travel(journey)
+    .then(() => process.send?.(""))
+    .catch((error: Error) => process.send?.(error.stack));
+});
