@@ -16,6 +16,8 @@ export interface MigrationRecord {
   /** Absolute path of the root that gets the data; undefined for the same root. */
   readonly toRoot: string | undefined;
   readonly state: "moving" | "moved";
+  /** The new driver had images or containers there before, so what it has is not of the move alone. */
+  readonly merges: boolean;
   /** Digests of what the old store and the new one held when the move was complete; undefined before. */
   readonly fromContents: string | undefined;
   readonly toContents: string | undefined;
@@ -35,12 +37,12 @@ export function readMigration(root: ByteString): MigrationRecord | undefined {
   } catch (cause) {
     throw damaged(root, cause);
   }
-  const { from, to, toRoot, state, fromContents, toContents } = record;
+  const { from, to, toRoot, state, merges, fromContents, toContents } = record;
   const isText = (value: unknown): value is string | undefined => value === undefined || typeof value === "string";
   if (typeof from !== "string" || typeof to !== "string" || (state !== "moving" && state !== "moved"))
     throw damaged(root);
   if (!isText(toRoot) || !isText(fromContents) || !isText(toContents)) throw damaged(root);
-  return { from, to, toRoot, state, fromContents, toContents };
+  return { from, to, toRoot, state, merges: merges === true, fromContents, toContents };
 }
 
 /** Writes the record, durably. */

@@ -2,6 +2,7 @@
  * The end of a move from one driver to another: the data of the old one is removed; or, when the move is given up, that of the
  * new one. Either is refused while there is something only in what would go.
  */
+import { existsSync } from "node:fs";
 import { type MigrationRecord, readMigration, removeMigration, writeMigration } from "../drivers/migration-record.ts";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { removeTree } from "../fs/remove-tree.ts";
@@ -45,16 +46,20 @@ export async function finishMigration(options: EndMigrationOptions): Promise<End
   const record = requireMigration(options.root);
   if (record.state !== "moved")
     throw new LamellaError("failed_precondition", "MIGRATION_INCOMPLETE", `${options.root} is not moved completely`, {
-      hint: `run \`lamella migrate --to ${record.to}\` to its end first, or give it up with --undo`,
+      hint: `run \`lamella ${commandOf(record)}\` to its end first, or give it up with --undo`,
     });
   const { from, to } = sidesOf(options.root, record);
   return end(options, { removed: from, kept: to, contents: record.fromContents });
 }
 
-/** Gives a move up: removes what has been moved, and the old driver counts (again). Errors: as finishMigration. */
+/**
+ * Gives a move up: removes what has been moved, and the old driver counts (again). Errors: as finishMigration, and
+ * failed_precondition (MERGED) when the new driver had images or containers before, which would go, too, and not `force`.
+ */
 export async function undoMigration(options: EndMigrationOptions): Promise<EndedMigration> {
   const record = requireMigration(options.root);
   const { from, to } = sidesOf(options.root, record);
+  if (record.merges && !options.force) throw merged(to, record);
   const back: MigrationRecord = { ...record, state: "moving" };
   const contents = record.state === "moved" ? record.toContents : undefined;
   return end(options, {
@@ -63,6 +68,11 @@ export async function undoMigration(options: EndMigrationOptions): Promise<Ended
     contents,
     before: () => writeMigration(bytesOfText(options.root), back),
   });
+}
+
+/** The words after `lamella` that go on with a move. */
+export function commandOf({ to, toRoot }: MigrationRecord): string {
+  return `migrate --to ${to}${toRoot === undefined ? "" : ` --to-root ${toRoot}`}`;
 }
 
 function sidesOf(root: string, record: MigrationRecord): { readonly from: DriverData; readonly to: DriverData } {
@@ -79,6 +89,7 @@ interface Ending {
 }
 
 async function end(options: EndMigrationOptions, { removed, kept, contents, before }: Ending): Promise<EndedMigration> {
+  if (!options.force && !existsSync(new StorePaths(kept.root, kept.driver).driverHome)) throw missing(kept);
   let images = 0;
   let layers = 0;
   {
@@ -110,6 +121,19 @@ function requireMigration(root: string): MigrationRecord {
 function inUse({ driver, root }: DriverData): LamellaError {
   return new LamellaError("failed_precondition", "STORE_IN_USE", `another process works on ${root} under ${driver}`, {
     hint: "wait for it and run the command again",
+  });
+}
+
+function missing({ driver, root }: DriverData): LamellaError {
+  return new LamellaError("failed_precondition", "KEPT_MISSING", `there is nothing of ${driver} in ${root}`, {
+    hint: "mount its file system, if that is where the data lies, and run the command again",
+  });
+}
+
+function merged({ driver, root }: DriverData, record: MigrationRecord): LamellaError {
+  const message = `there were images or containers under ${driver} in ${root} before, which would be removed, too`;
+  return new LamellaError("failed_precondition", "MERGED", message, {
+    hint: `\`lamella ${commandOf(record)}\` and --finish end the move; use --force to lose them`,
   });
 }
 

@@ -7,18 +7,21 @@
  * one write makes the new driver the one that counts (src/drivers/migration-record.ts). The old data stays, readable with
  * `--driver`, until `finishMigration` removes it.
  *
- * Killed at any point, the same command goes on where it stopped.
+ * Killed at any point, the same command goes on where it stopped. The old driver counts meanwhile, so what was moved may have
+ * changed or gone by then: containers are moved anew, and what is no longer there is taken away again.
  */
-import { realpathSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
+import { resolve } from "node:path";
+import { unsupported } from "../drivers/layer-errors.ts";
 import { type MigrationRecord, readMigration, writeMigration } from "../drivers/migration-record.ts";
+import { driverFactories, openDriver } from "../drivers/open-driver.ts";
 import { LamellaError, throwIfAborted } from "../errors/lamella-error.ts";
-import { makeDirectories } from "../fs/make-directories.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import type { ChainId } from "../oci/digest.ts";
 import { failpoint } from "../store/failpoints.ts";
 import { type ImageListing, Store } from "../store/store.ts";
 import type { ContainerRecord, LayerRecord } from "../store/types.ts";
-import { contentsOf } from "./finish.ts";
+import { commandOf, contentsOf } from "./finish.ts";
 import { isOfOneLayer, type LayerToMove, type MovedLayers, moveLayers, type OpenLayer } from "./layer-mover.ts";
 import { moveContainer } from "./move-container.ts";
 import type { MigrationProgress, MigrationReport, MovedContainer, Note } from "./report.ts";
@@ -43,23 +46,26 @@ export interface ToDriverOptions {
  */
 const sharesInodes = new Set(["overlay2", "overlay", "fuse-overlay", "vfs", "aufs"]);
 
-/** Moves a store. Errors: failed_precondition when others use it, or a container is mounted; what ends the whole move. */
+/**
+ * Moves a store. Errors: failed_precondition when others use it, a container is mounted, it is being moved elsewhere already,
+ * or the driver does not work there; what ends the whole move.
+ */
 export async function migrateToDriver(source: Store, options: ToDriverOptions): Promise<MigrationReport> {
   const { driver, driverOptions, signal } = options;
   const toRoot = otherRoot(source.root, options.root);
+  const root = toRoot ?? source.root;
   if (toRoot === undefined && driver === source.driver.name) throw sameDriver(source);
-  if (options.dryRun) return dryReport(source);
+  refuseOtherMove(source, driver, toRoot);
+  if (options.dryRun) {
+    await refuseUnsupported(driver, root);
+    return dryReport(source);
+  }
   refuseBusy(source);
-  const record = beginMigration(source, driver, toRoot);
+  // Before anything is noted: a driver that cannot be opened could not be given up, either.
+  await using target = await Store.open({ root, driver, driverOptions, durable: source.durable, signal });
+  const record = beginMigration(source, target);
   failpoint("migrate.begun");
-  await using target = await Store.open({
-    root: toRoot ?? source.root,
-    driver,
-    driverOptions,
-    durable: source.durable,
-    signal,
-  });
-  const move = new DriverMove(source, target, options);
+  const move = new DriverMove(source, target, { ...options, replace: record.state === "moving" && !record.merges });
   for (;;) {
     const fromContents = contentsOf(source);
     const report = await move.run();
@@ -81,29 +87,52 @@ export async function migrateToDriver(source: Store, options: ToDriverOptions): 
 /** The other root's path; undefined when it is the same. */
 function otherRoot(root: string, wanted: string | undefined): string | undefined {
   if (wanted === undefined) return undefined;
-  makeDirectories(wanted, 0o710);
-  const path = realpathSync(wanted);
+  const path = existsSync(wanted) ? realpathSync(wanted) : resolve(wanted);
   return path === root ? undefined : path;
 }
 
-/** Notes that the move is under way, so that it is known which driver counts meanwhile. */
-function beginMigration(source: Store, to: string, toRoot: string | undefined): MigrationRecord {
-  const root = bytesOfText(source.root);
-  const from = source.driver.name;
-  const before = readMigration(root);
-  if (before === undefined) {
-    const record = { from, to, toRoot, state: "moving", fromContents: undefined, toContents: undefined } as const;
-    writeMigration(root, record);
-    return record;
-  }
-  if (before.from === from && before.to === to && before.toRoot === toRoot) return before;
-  const where = before.toRoot === undefined ? "" : ` in ${before.toRoot}`;
+/** Refuses a second move while one is not ended. */
+function refuseOtherMove(source: Store, to: string, toRoot: string | undefined): void {
+  const record = readMigration(bytesOfText(source.root));
+  if (record === undefined) return;
+  if (record.from === source.driver.name && record.to === to && record.toRoot === toRoot) return;
+  const where = record.toRoot === undefined ? "" : ` in ${record.toRoot}`;
+  const isDone = record.state === "moved";
+  const complete = isDone ? "" : `run \`lamella ${commandOf(record)}\` to its end, then `;
   throw new LamellaError(
     "failed_precondition",
     "MIGRATION_UNDER_WAY",
-    `${source.root} is being moved from ${before.from} to ${before.to}${where}`,
-    { hint: "end that with `lamella migrate --finish`, or give it up with `lamella migrate --undo`" },
+    `${source.root} ${isDone ? "has been" : "is being"} moved from ${record.from} to ${record.to}${where}`,
+    { hint: `${complete}end that with \`lamella migrate --finish\`, or give it up with \`lamella migrate --undo\`` },
   );
+}
+
+/** Errors: invalid_argument for an unknown driver, failed_precondition for one that cannot have its data there. */
+async function refuseUnsupported(driver: string, root: string): Promise<void> {
+  const factory = driverFactories.get(driver);
+  // Fails, as there is no such driver, and names those that there are.
+  if (factory === undefined) return void (await openDriver({ root: bytesOfText(root), name: driver }));
+  const home = bytesOfText(`${root}/${driver}`);
+  const refusal = (await factory.probe(home)).find(({ ok, required }) => required && !ok);
+  if (refusal !== undefined) throw unsupported(driver, home, refusal.reason, refusal.remedy ?? "name another driver");
+}
+
+/** Notes that the move is under way, so that it is known which driver counts meanwhile. */
+function beginMigration(source: Store, target: Store): MigrationRecord {
+  const root = bytesOfText(source.root);
+  const before = readMigration(root);
+  if (before !== undefined) return before;
+  const record: MigrationRecord = {
+    from: source.driver.name,
+    to: target.driver.name,
+    toRoot: target.root === source.root ? undefined : target.root,
+    state: "moving",
+    merges: target.images().length > 0 || target.containers().length > 0,
+    fromContents: undefined,
+    toContents: undefined,
+  };
+  writeMigration(root, record);
+  return record;
 }
 
 /** Refuses to move what others work on, or what programs may be writing to. */
@@ -144,14 +173,19 @@ function dryReport(source: Store): MigrationReport {
   };
 }
 
+interface MoveOptions extends ToDriverOptions {
+  /** All that the target has comes from the source, and nobody has worked on it: it is made what the source is now. */
+  readonly replace: boolean;
+}
+
 class DriverMove {
   readonly #source: Store;
   readonly #target: Store;
-  readonly #options: ToDriverOptions;
+  readonly #options: MoveOptions;
   readonly #mayLink: boolean;
   #leftOut: Note[] = [];
 
-  constructor(source: Store, target: Store, options: ToDriverOptions) {
+  constructor(source: Store, target: Store, options: MoveOptions) {
     this.#source = source;
     this.#target = target;
     this.#options = options;
@@ -187,6 +221,7 @@ class DriverMove {
       throwIfAborted(signal);
       if (await this.#container(container, moved)) containers.push({ id: container.id, name: container.name });
     }
+    if (this.#options.replace) await this.#removeGone();
     const { made, madeBytes, sharedBytes } = moved;
     return {
       dryRun: false,
@@ -196,6 +231,18 @@ class DriverMove {
       leftOut: this.#leftOut,
       notes: [],
     };
+  }
+
+  /** Takes from the target what was moved before, and has gone from the source since. */
+  async #removeGone(): Promise<void> {
+    const images = this.#source.images();
+    const ids = new Set<string>([...images, ...this.#source.containers()].map(({ id }) => id));
+    const tags = new Set(images.flatMap((image) => image.tags));
+    for (const { id } of this.#target.containers()) if (!ids.has(id)) await this.#target.removeContainer(id);
+    for (const image of this.#target.images()) {
+      if (!ids.has(image.id)) await this.#target.removeImage(image.id, { force: true });
+      else for (const tag of image.tags) if (!tags.has(tag)) this.#target.untag(tag);
+    }
   }
 
   #toMove({ chainId, parent, diffId, tarSizeBytes }: LayerRecord): LayerToMove {
@@ -222,11 +269,14 @@ class DriverMove {
   async #container(record: ContainerRecord, moved: MovedLayers): Promise<boolean> {
     const { id, name, image, createdAt, chainId, layerId } = record;
     const shown = { id, name };
-    if (this.#target.containers().some((existing) => existing.id === id)) {
+    const exists = this.#target.containers().some((existing) => existing.id === id);
+    if (exists && !this.#options.replace) {
       this.#options.onProgress?.({ kind: "container", container: shown, event: "exists" });
       return true;
     }
     if (!this.#isThere(name ?? id, chainId, moved)) return false;
+    // It may have been written to since.
+    if (exists) await this.#target.removeContainer(id);
     try {
       await using changes = await this.#source.driver.diffSource(layerId);
       await moveContainer(
@@ -250,10 +300,12 @@ class DriverMove {
 }
 
 function sameDriver(source: Store): LamellaError {
-  return new LamellaError(
-    "failed_precondition",
-    "SAME_DRIVER",
-    `${source.root} is under the driver ${source.driver.name} already`,
-    { hint: "name another driver, or another directory with --to-root" },
-  );
+  const { name } = source.driver;
+  const record = readMigration(bytesOfText(source.root));
+  const hint =
+    record?.to === name && record.state === "moved"
+      ? `it has been moved; \`lamella migrate --finish\` removes the data under ${record.from}`
+      : "name another driver, or another directory with --to-root";
+  const message = `${source.root} is under the driver ${name} already`;
+  return new LamellaError("failed_precondition", "SAME_DRIVER", message, { hint });
 }
