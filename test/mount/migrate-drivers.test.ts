@@ -14,6 +14,7 @@ import { datasetsBelow, zfsPlace } from "../support/zfs-lab.ts";
 import type { Journey } from "./migrate-there-and-back.ts";
 
 const child = fileURLToPath(new URL("./migrate-there-and-back.ts", import.meta.url));
+
 /** Started after the file systems are there, so that all its threads see them, and ended before they go. */
 let traveller: ChildProcess | undefined;
 after(async () => {
@@ -33,33 +34,40 @@ interface Move {
   /** Into a root of its own there. */
   readonly toPlace?: Place;
   readonly shares: Journey["shares"];
+  readonly killed?: true;
 }
 
 const moves: readonly Move[] = [
-  { from: "overlay2", to: "fuse-overlay", place: ext4, shares: "links" },
-  { from: "overlay2", to: "aufs", place: xfs, shares: "clones" },
+  { from: "overlay2", to: "fuse-overlay", place: ext4, shares: "links", killed: true },
+  { from: "overlay2", to: "aufs", place: xfs, shares: "clones", killed: true },
   { from: "overlay2", to: "overlay", place: ext4, shares: "links" },
   { from: "btrfs", to: "overlay", place: btrfs, shares: "clones" },
-  { from: "fuse-overlay", to: "zfs", place: zfs, shares: "nothing" },
+  { from: "fuse-overlay", to: "zfs", place: zfs, shares: "nothing", killed: true },
   { from: "aufs", to: "vfs", place: ext4, toPlace: ext4, shares: "links" },
   { from: "overlay", to: "overlay", place: xfs, toPlace: xfs, shares: "clones" },
   { from: "btrfs", to: "fuse-overlay", place: btrfs, toPlace: xfs, shares: "nothing" },
   { from: "zfs", to: "overlay2", place: zfs, toPlace: ext4, shares: "nothing" },
-  { from: "overlay2", to: "zfs", place: xfs, toPlace: zfs, shares: "nothing" },
+  { from: "overlay2", to: "zfs", place: xfs, toPlace: zfs, shares: "nothing", killed: true },
 ];
 
 /** What went wrong on the way; empty when nothing did. */
 async function travel(journey: Journey): Promise<string> {
   traveller ??= fork(child);
-  traveller.send(journey);
-  const [answer] = await Promise.race([once(traveller, "message"), once(traveller, "exit")]);
-  return String(answer);
+  const process = traveller;
+  process.send(journey);
+  return new Promise((resolve) => {
+    const end = (answer: unknown): void => {
+      for (const event of ["message", "exit"]) process.off(event, end);
+      resolve(String(answer));
+    };
+    for (const event of ["message", "exit"]) process.on(event, end);
+  });
 }
 
-for (const { from, to, place, toPlace, shares } of moves) {
+for (const { from, to, place, toPlace, shares, killed = false } of moves) {
   const skip = place.skip ?? toPlace?.skip ?? ([from, to].includes("fuse-overlay") ? noFuse : undefined);
   const where = toPlace === undefined ? "in one root" : toPlace === place ? "to a root beside it" : "elsewhere";
-  test(`${from} to ${to}, ${where}`, { skip, timeout: 60_000 }, async () => {
+  test(`${from} to ${to}, ${where}${killed ? ", killed on its way" : ""}`, { skip, timeout: 60_000 }, async () => {
     const datasets = from === "zfs" ? datasetsBelow(zfs.pool) : [];
     const journey: Journey = {
       from,
@@ -67,9 +75,11 @@ for (const { from, to, place, toPlace, shares } of moves) {
       root: directoryIn(place, "old"),
       toRoot: toPlace && directoryIn(toPlace, "new"),
       shares,
+      killed,
       wholeSeconds: [place, toPlace].includes(zfs) && mounterHere() === "daemon",
     };
-    assert.equal(await travel(journey), "");
+    const wrong = await travel(journey);
+    if (wrong !== "") assert.fail(wrong);
     if (from === "zfs") assert.deepEqual(datasetsBelow(zfs.pool), datasets);
   });
 }

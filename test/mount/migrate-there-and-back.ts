@@ -1,15 +1,20 @@
 /**
- * Fills a store, moves it, gives the move up, moves it again and ends it, and sees each time what is there. A process of its
+ * Fills a store, moves it, gives the move up, moves it again and ends it, and sees each time what is there; on some ways the
+ * first move is killed. A process of its
  * own, as the mounts of a test are not seen by all threads of the process that made them. It is sent a {@link Journey} after
  * the other, and answers each with what went wrong, or an empty string.
  */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { finishMigration, undoMigration } from "../../src/migrate/finish.ts";
 import type { MigrationReport } from "../../src/migrate/report.ts";
 import { migrateToDriver } from "../../src/migrate/to-driver.ts";
 import { change, factsOf, fillStore, openAt, type StoreFacts, sharedBaseBytes } from "../support/migrate-lab.ts";
+
+const mover = fileURLToPath(new URL("../fault/migrate-child.ts", import.meta.url));
 
 export interface Journey {
   readonly from: string;
@@ -19,6 +24,8 @@ export interface Journey {
   readonly toRoot?: string | undefined;
   /** How the large files of the base lie under the new driver. */
   readonly shares: "links" | "clones" | "nothing";
+  /** The first move is killed when the containers are there, and then goes on. */
+  readonly killed: boolean;
   /** The file system keeps no fractions of a second where it is asked to. */
   readonly wholeSeconds: boolean;
 }
@@ -33,6 +40,29 @@ async function move({ from, to, root, toRoot }: Journey): Promise<MigrationRepor
   return await migrateToDriver(store, { driver: to, root: toRoot });
 }
 
+/** Kills a move almost at its end, and changes all kinds of things under the old driver, which counts. */
+async function cutShort(journey: Journey): Promise<void> {
+  const { from, to, root, toRoot } = journey;
+  {
+    await using store = await openAt(root, from);
+    await store.commitContainer("box", { tags: ["app:gone"] });
+    await store.createContainer({ image: "app:1", name: "gone" });
+  }
+  const before = await facts(journey, root);
+  const words = ["driver", root, to, "container box done", ...(toRoot === undefined ? [] : [toRoot])];
+  const { signal, stderr } = spawnSync(process.execPath, [...process.execArgv, mover, ...words], { encoding: "utf8" });
+  assert.equal(signal, "SIGKILL", stderr);
+  assert.deepEqual(await facts(journey, root), before);
+  await facts(journey, toRoot ?? root, to);
+  await using store = await openAt(root);
+  assert.equal(store.driver.name, from);
+  await change(store, "box", "printf later > etc/keep; rm added-again");
+  await store.removeContainer("gone");
+  await store.removeImage("app:gone");
+  store.tag("app:1", "app:latest");
+  store.untag("app:2");
+}
+
 async function travel(journey: Journey): Promise<void> {
   const { from, to, root, toRoot, shares } = journey;
   const newRoot = toRoot ?? root;
@@ -40,14 +70,13 @@ async function travel(journey: Journey): Promise<void> {
     await using store = await openAt(root, from);
     await fillStore(store);
   }
+  if (journey.killed) await cutShort(journey);
   const before = await facts(journey, root);
 
   // Everything is there, and so is the old data.
   const { leftOut, images, containers, layers } = await move(journey);
   assert.deepEqual(leftOut, []);
-  assert.deepEqual([images.length, containers.length, layers.made], [2, 1, 2]);
-  if (shares === "nothing") assert.equal(layers.sharedBytes, 0);
-  else assert.ok(layers.sharedBytes >= sharedBaseBytes, `${layers.sharedBytes} bytes are shared`);
+  assert.deepEqual([images.length, containers.length, layers.made], [2, 1, journey.killed ? 0 : 2]);
   assert.deepEqual(await facts(journey, newRoot, to), before);
   assert.deepEqual(await facts(journey, root, from), before);
 
@@ -60,7 +89,10 @@ async function travel(journey: Journey): Promise<void> {
   assert.deepEqual(await facts(journey, root), before);
 
   // Again, and to the end: the new data stands by itself, and is worked on.
-  assert.equal((await move(journey)).layers.made, 2);
+  const again = (await move(journey)).layers;
+  assert.equal(again.made, 2);
+  if (shares === "nothing") assert.equal(again.sharedBytes, 0);
+  else assert.ok(again.sharedBytes >= sharedBaseBytes, `${again.sharedBytes} bytes are shared`);
   assert.equal((await move(journey)).layers.made, 0);
   assert.deepEqual((await finishMigration({ root })).removed, { driver: from, root, images: 2, layers: 2 });
   for (const path of [from, `records/${from}`, "migration.json"])
