@@ -3,6 +3,8 @@
  * new one. Either is refused while there is something only in what would go.
  */
 import { existsSync } from "node:fs";
+import { exportLayer } from "../diff/export-layer.ts";
+import type { LayerId } from "../drivers/driver.ts";
 import { type MigrationRecord, readMigration, removeMigration, writeMigration } from "../drivers/migration-record.ts";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { removeTree } from "../fs/remove-tree.ts";
@@ -10,12 +12,13 @@ import { bytesOfText } from "../lib/bytes.ts";
 import { digestOf } from "../oci/digest.ts";
 import { StorePaths } from "../store/paths.ts";
 import { Store } from "../store/store.ts";
+import { isOfOneLayer } from "./layer-mover.ts";
 
 export interface EndMigrationOptions {
   /** The root that was moved. */
   readonly root: string;
   readonly driverOptions?: Readonly<Record<string, string>> | undefined;
-  /** Also when images or containers were made or removed since, which are then lost. */
+  /** Also when images or containers were made, removed or written to since, which is then lost. */
   readonly force?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -31,11 +34,28 @@ export interface EndedMigration {
   readonly kept: DriverData;
 }
 
-/** What a store holds, in short: images, tags and containers by name. Equal exactly when these are. */
-export function contentsOf(store: Store): string {
+/**
+ * What a store holds, in short: images, tags, containers by name and what they wrote. Equal when these are, under one driver;
+ * another gives another digest for the same. Reads what containers wrote.
+ */
+export async function contentsOf(store: Store, signal: AbortSignal | undefined): Promise<string> {
   const images = store.images().map(({ id, tags }) => `${id} ${tags.join(" ")}`);
-  const containers = store.containers().map(({ id, name }) => `${id} ${name ?? ""}`);
+  const containers: string[] = [];
+  for (const { id, name, layerId } of store.containers()) {
+    containers.push(`${id} ${name ?? ""} ${await changesOf(store, layerId, signal)}`);
+  }
   return digestOf(JSON.stringify([images.sort(), containers.sort()]));
+}
+
+async function changesOf(store: Store, layerId: LayerId, signal: AbortSignal | undefined): Promise<string> {
+  try {
+    await using changes = await store.driver.diffSource(layerId);
+    return (await exportLayer({ source: changes.value, signal })).diffId;
+  } catch (error) {
+    // A damaged layer is told of by the move, which leaves the container out.
+    if (isOfOneLayer(error)) return error.code;
+    throw error;
+  }
 }
 
 /**
@@ -100,7 +120,8 @@ async function end(options: EndMigrationOptions, { removed, kept, contents, befo
     layers = store.layers().length;
     // Empty: it was being removed before, and is not done.
     const isEmpty = images === 0 && store.containers().length === 0;
-    if (contents !== undefined && !isEmpty && !options.force && contentsOf(store) !== contents) throw changed(removed);
+    const mayDiffer = contents === undefined || isEmpty || options.force;
+    if (!mayDiffer && (await contentsOf(store, signal)) !== contents) throw changed(removed);
     before?.();
     await store.clear();
   }

@@ -65,19 +65,20 @@ export async function migrateToDriver(source: Store, options: ToDriverOptions): 
   await using target = await Store.open({ root, driver, driverOptions, durable: source.durable, signal });
   const record = beginMigration(source, target);
   failpoint("migrate.begun");
-  const move = new DriverMove(source, target, { ...options, replace: record.state === "moving" && !record.merges });
+  const isUntouched = record.state === "moving" || (await contentsOf(target, signal)) === record.toContents;
+  const move = new DriverMove(source, target, { ...options, replace: isUntouched && !record.merges });
   for (;;) {
-    const fromContents = contentsOf(source);
+    const fromContents = await contentsOf(source, signal);
     const report = await move.run();
     if (report.leftOut.length > 0) return report;
     refuseBusy(source);
     // Somebody has come and gone meanwhile: what he made is moved, too.
-    if (contentsOf(source) !== fromContents) continue;
+    if ((await contentsOf(source, signal)) !== fromContents) continue;
     writeMigration(bytesOfText(source.root), {
       ...record,
       state: "moved",
       fromContents,
-      toContents: contentsOf(target),
+      toContents: await contentsOf(target, signal),
     });
     failpoint("migrate.moved");
     return report;
@@ -184,6 +185,7 @@ class DriverMove {
   readonly #options: MoveOptions;
   readonly #mayLink: boolean;
   #leftOut: Note[] = [];
+  #notes: Note[] = [];
 
   constructor(source: Store, target: Store, options: MoveOptions) {
     this.#source = source;
@@ -196,6 +198,7 @@ class DriverMove {
   async run(): Promise<MigrationReport> {
     const { signal, onProgress } = this.#options;
     this.#leftOut = [];
+    this.#notes = [];
     const layers = this.#source.layers();
     using moved = await moveLayers(
       this.#target,
@@ -229,7 +232,7 @@ class DriverMove {
       containers,
       layers: { count: layers.length, made, madeBytes, sharedBytes },
       leftOut: this.#leftOut,
-      notes: [],
+      notes: this.#notes,
     };
   }
 
@@ -271,6 +274,8 @@ class DriverMove {
     const shown = { id, name };
     const exists = this.#target.containers().some((existing) => existing.id === id);
     if (exists && !this.#options.replace) {
+      const message = "container: it is there already, and was left as it is there";
+      this.#notes.push({ subject: name ?? id, message });
       this.#options.onProgress?.({ kind: "container", container: shown, event: "exists" });
       return true;
     }
