@@ -1,8 +1,7 @@
 /**
  * Fills a store, moves it, gives the move up, moves it again and ends it, and sees each time what is there; on some ways the
- * first move is killed. A process of its
- * own, as the mounts of a test are not seen by all threads of the process that made them. It is sent a {@link Journey} after
- * the other, and answers each with what went wrong, or an empty string.
+ * first move is killed. A process of its own, as the mounts of a test are not seen by all threads of the process that made
+ * them. It is sent one {@link Journey} after the other, and answers each with what went wrong, or an empty string.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
