@@ -73,7 +73,7 @@ export async function chooseDriver(factories: Factories, wish: DriverWish): Prom
 }
 
 /** True when the driver has a layer under the root. */
-function hasLayers(root: ByteString, { name, layersFolder }: DriverFactory): boolean {
+export function hasLayers(root: ByteString, { name, layersFolder }: DriverFactory): boolean {
   const fd = raw.openat(AT_FDCWD, `${root}/${name}/${layersFolder}`, O_RDONLY | O_DIRECTORY);
   if (fd < 0) return false;
   using directory = new sys.OwnedFd(fd);

@@ -12,6 +12,7 @@
  */
 import { existsSync, realpathSync } from "node:fs";
 import { resolve } from "node:path";
+import { hasLayers } from "../drivers/choose-driver.ts";
 import { unsupported } from "../drivers/layer-errors.ts";
 import { type MigrationRecord, readMigration, writeMigration } from "../drivers/migration-record.ts";
 import { driverFactories, openDriver } from "../drivers/open-driver.ts";
@@ -56,6 +57,7 @@ export async function migrateToDriver(source: Store, options: ToDriverOptions): 
   const root = toRoot ?? source.root;
   if (toRoot === undefined && driver === source.driver.name) throw sameDriver(source);
   refuseOtherMove(source, driver, toRoot);
+  if (toRoot !== undefined) refuseOtherDriver(toRoot, driver);
   if (options.dryRun) {
     await refuseUnsupported(driver, root);
     return dryReport(source);
@@ -106,6 +108,17 @@ function refuseOtherMove(source: Store, to: string, toRoot: string | undefined):
     `${source.root} ${isDone ? "has been" : "is being"} moved from ${record.from} to ${record.to}${where}`,
     { hint: `${complete}end that with \`lamella migrate --finish\`, or give it up with \`lamella migrate --undo\`` },
   );
+}
+
+/** Refuses a root with another driver's layers: which of the two counts would not be known there. */
+function refuseOtherDriver(root: string, driver: string): void {
+  const other = [...driverFactories.values()].find(
+    (factory) => factory.name !== driver && hasLayers(bytesOfText(root), factory),
+  );
+  if (other === undefined) return;
+  throw new LamellaError("failed_precondition", "OTHER_DRIVER", `${root} holds layers of ${other.name}`, {
+    hint: `name another directory, or move with --to ${other.name}`,
+  });
 }
 
 /** Errors: invalid_argument for an unknown driver, failed_precondition for one that cannot have its data there. */

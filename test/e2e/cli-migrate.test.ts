@@ -208,6 +208,7 @@ test("--undo does not take away what was there before", { skip }, async () => {
     await using store = await openAt(third, "aufs");
     await importTree(store, "other", "other:1");
   }
+  await assert.rejects(move({ driver: "overlay2", root: third }, elsewhere), { code: "OTHER_DRIVER" });
   await move({ driver: "aufs", root: third }, elsewhere);
   await assert.rejects(undoMigration({ root: elsewhere }), {
     code: "MERGED",

@@ -67,7 +67,7 @@ async function travel(journey: Journey): Promise<string> {
 for (const { from, to, place, toPlace, shares, killed = false } of moves) {
   const skip = place.skip ?? toPlace?.skip ?? ([from, to].includes("fuse-overlay") ? noFuse : undefined);
   const where = toPlace === undefined ? "in one root" : toPlace === place ? "to a root beside it" : "elsewhere";
-  test(`${from} to ${to}, ${where}${killed ? ", killed on its way" : ""}`, { skip, timeout: 60_000 }, async () => {
+  test(`${from} to ${to}, ${where}${killed ? ", killed on its way" : ""}`, { skip, timeout: 180_000 }, async () => {
     const datasets = from === "zfs" ? datasetsBelow(zfs.pool) : [];
     const journey: Journey = {
       from,
