@@ -18,6 +18,7 @@ const EINVAL = 22;
 const ENAMETOOLONG = 36;
 const ENOSYS = 38;
 const ERANGE = 34;
+const ENODATA = 61;
 
 // biome-ignore format: a table, one row a call: [x86-64, generic (arm64, riscv64, loongarch64)]
 const numbers = {
@@ -35,7 +36,7 @@ const numbers = {
   setresuid: [117, 147], setresgid: [119, 149], socket: [41, 198], close_range: [436, 436],
   openat2: [437, 437], mount_setattr: [442, 442], fchmodat2: [452, 452], setxattrat: [463, 463], getxattrat: [464, 464],
   listxattrat: [465, 465], removexattrat: [466, 466], clock_gettime: [228, 113], quotactl: [179, 60],
-  quotactl_fd: [443, 443],
+  quotactl_fd: [443, 443], socketpair: [53, 199], recvmsg: [47, 212],
 } as const;
 
 const column = arch() === "x64" ? 0 : 1;
@@ -746,7 +747,10 @@ export function statfs(path: ByteString): StatFs | number {
   const bad = put(pathA, path);
   if (bad) return bad;
   const r = out(callPP(nr.statfs, pathA, statfsBuffer));
-  if (r < 0) return r;
+  return r < 0 ? r : decodeStatFs();
+}
+
+function decodeStatFs(): StatFs {
   const at = (i: number): number => Number(statfsBuffer.readBigUInt64LE(i * 8));
   return {
     type: at(0),
@@ -764,6 +768,12 @@ export function flock(fd: number, operation: number): number {
   return out(callLL(nr.flock, fd, operation));
 }
 
+/** statfs(2) of the file system that holds an open file (an O_PATH descriptor will do). */
+export function fstatfs(fd: number): StatFs | number {
+  const r = out(callLP(nr.fstatfs, fd, statfsBuffer));
+  return r < 0 ? r : decodeStatFs();
+}
+
 const flockBuffer = Buffer.alloc(32);
 /** Open-file-description lock on a byte range (`length` 0: to the end): `command` F_OFD_SETLK or F_OFD_SETLKW. */
 export function ofdLock(fd: number, command: number, type: number, start = 0, length = 0): number {
@@ -772,6 +782,33 @@ export function ofdLock(fd: number, command: number, type: number, start = 0, le
   flockBuffer.writeBigInt64LE(BigInt(start), 8);
   flockBuffer.writeBigInt64LE(BigInt(length), 16);
   return out(callLLP(nr.fcntl, fd, command, flockBuffer));
+}
+
+// ---- descriptors over sockets ----------------------------------------------------------------------------------------
+
+/** A connected pair of Unix stream sockets, or -errno. */
+export function socketpair(): readonly [number, number] | number {
+  const pair = Buffer.alloc(8);
+  const r = out(callLLLP(nr.socketpair, 1 /* AF_UNIX */, 1 /* SOCK_STREAM */ | C.O_CLOEXEC, 0, pair));
+  return r < 0 ? r : [pair.readInt32LE(0), pair.readInt32LE(4)];
+}
+
+/** Waits for a message that carries one descriptor (SCM_RIGHTS) and answers it, closing at exec; -ENODATA for one without. */
+export function receiveFd(socket: number): number {
+  const data = Buffer.alloc(8);
+  const control = Buffer.alloc(24);
+  const vector = Buffer.alloc(16);
+  vector.writeBigUInt64LE(BigInt(koffi.address(data) as bigint), 0);
+  vector.writeBigUInt64LE(BigInt(data.length), 8);
+  const header = Buffer.alloc(56);
+  header.writeBigUInt64LE(BigInt(koffi.address(vector) as bigint), 16);
+  header.writeBigUInt64LE(1n, 24);
+  header.writeBigUInt64LE(BigInt(koffi.address(control) as bigint), 32);
+  header.writeBigUInt64LE(BigInt(control.length), 40);
+  const r = out(callLPL(nr.recvmsg, socket, header, 0x40000000 /* MSG_CMSG_CLOEXEC */));
+  if (r < 0) return r;
+  const isRights = control.readUInt32LE(8) === 1 /* SOL_SOCKET */ && control.readUInt32LE(12) === 1; /* SCM_RIGHTS */
+  return r > 0 && isRights && control.readUInt32LE(0) >= 20 ? control.readInt32LE(16) : -ENODATA;
 }
 
 /** True when the kernel knows `openat2` (Linux 5.6) and no filter forbids it. */

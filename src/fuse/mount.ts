@@ -1,0 +1,74 @@
+/**
+ * Mounts a FUSE file system: by mount(2) where the process may, else through fusermount3, which is set-user-id root and hands
+ * the descriptor of /dev/fuse back over a socket. The mount is there at once, but nothing on it answers before its session is
+ * served; so nothing here looks at the mount point afterwards.
+ */
+import { spawnSync } from "node:child_process";
+import { LamellaError } from "../errors/lamella-error.ts";
+import { SyscallError } from "../errors/syscall-error.ts";
+import { findProgram } from "../fs/find-program.ts";
+import { type ByteString, textOfBytes } from "../lib/bytes.ts";
+import * as C from "../sys/constants.ts";
+import * as raw from "../sys/raw.ts";
+import * as sys from "../sys/syscalls.ts";
+
+const EPERM = 1;
+/** The descriptor by which fusermount3 knows its end of the socket. */
+const SOCKET_OF_CHILD = 3;
+
+export interface FuseMount {
+  /** The directory to mount at, absolute. */
+  readonly target: ByteString;
+  /** What /proc/mounts names as the source, and behind `fuse.` as the type. */
+  readonly source: string;
+  readonly subtype: string;
+  /** Users other than the one who mounts may use it. */
+  readonly allowOther: boolean;
+  readonly readOnly?: boolean;
+}
+
+/** Mounts; answers the descriptor of /dev/fuse to serve. Errors: SyscallError; failed_precondition without fusermount3. */
+export function mountFuse(mount: FuseMount): sys.OwnedFd {
+  const device = sys.open("/dev/fuse", C.O_RDWR);
+  const owner = [`user_id=${process.getuid?.() ?? 0}`, `group_id=${process.getgid?.() ?? 0}`];
+  const options = [`fd=${device.fd}`, "rootmode=40000", ...owner, ...permissions(mount)];
+  const flags = mount.readOnly ? C.MS_RDONLY : 0;
+  const r = raw.mount(mount.source, mount.target, `fuse.${mount.subtype}`, flags, options.join(","));
+  if (r >= 0) return device;
+  device[Symbol.dispose]();
+  if (r !== -EPERM) throw new SyscallError("mount fuse", -r, textOfBytes(mount.target));
+  return mountByProgram(mount);
+}
+
+/** The kernel checks permissions by what the file system says of owner, mode and ACLs. */
+function permissions({ allowOther }: FuseMount): string[] {
+  return allowOther ? ["default_permissions", "allow_other"] : ["default_permissions"];
+}
+
+function mountByProgram(mount: FuseMount): sys.OwnedFd {
+  const program = findProgram("fusermount3");
+  if (program === undefined) {
+    throw new LamellaError("failed_precondition", "NO_FUSERMOUNT", "mounting needs CAP_SYS_ADMIN or fusermount3", {
+      hint: "install the package fuse3, or run as root",
+    });
+  }
+  const pair = raw.socketpair();
+  if (typeof pair === "number") throw new SyscallError("socketpair", -pair);
+  using own = new sys.OwnedFd(pair[0]);
+  using others = new sys.OwnedFd(pair[1]);
+  const escaped = mount.source.replace(/[\\,]/g, "\\$&");
+  const options = [`fsname=${escaped}`, `subtype=${mount.subtype}`, ...permissions(mount)];
+  if (mount.readOnly) options.push("ro");
+  const { status, error, stderr } = spawnSync(program, ["-o", options.join(","), "--", textOfBytes(mount.target)], {
+    env: { _FUSE_COMMFD: String(SOCKET_OF_CHILD) },
+    stdio: ["ignore", "ignore", "pipe", others.fd],
+    encoding: "utf8",
+  });
+  if (status !== 0) {
+    const why = error?.message ?? stderr.trim();
+    throw new LamellaError("failed_precondition", "FUSE_MOUNT", `${program} could not mount: ${why}`);
+  }
+  const fd = raw.receiveFd(own.fd);
+  if (fd < 0) throw new SyscallError("recvmsg", -fd, program);
+  return new sys.OwnedFd(fd);
+}

@@ -1,0 +1,102 @@
+/**
+ * A session: the kernel asks through a descriptor of /dev/fuse, and a file system answers, one request after another on the
+ * calling thread, from INIT until the mount is gone. Each request is one read, each reply one write.
+ *
+ * A request that was given up meanwhile (its process was killed) takes no reply; that is no error. INTERRUPT is not needed:
+ * when it is read, the request it speaks of has been answered.
+ */
+import { SyscallError } from "../errors/syscall-error.ts";
+import * as raw from "../sys/raw.ts";
+import type { FileSystem, Kernel } from "./file-system.ts";
+import { MAX_DATA, negotiate } from "./negotiate.ts";
+import { forget, operations } from "./operations.ts";
+import { FUSE_DEV_IOC_BACKING_CLOSE, FUSE_DEV_IOC_BACKING_OPEN, op } from "./protocol.ts";
+import { Reply } from "./reply.ts";
+import { Request } from "./request.ts";
+
+const ENOENT = 2;
+const EINTR = 4;
+const EIO = 5;
+const EAGAIN = 11;
+const ENODEV = 19;
+const ENOSYS = 38;
+const ECONNABORTED = 103;
+
+/** The longest request: a WRITE with its header, its structure, and MAX_DATA. */
+const LONGEST_REQUEST = MAX_DATA + 4096;
+
+export interface SessionOptions {
+  /** Let files be passed through where the kernel can. */
+  readonly passthrough?: boolean;
+  /** Hears of what a file system threw that is no system call's errno. */
+  readonly onError?: (error: unknown) => void;
+}
+
+/**
+ * Answers the kernel until the file system is unmounted. `fd`: of /dev/fuse, mounted; stays the caller's.
+ * Errors: SyscallError when the device cannot be read.
+ */
+export function serve(fd: number, fileSystem: FileSystem, options: SessionOptions = {}): void {
+  const request = new Request(LONGEST_REQUEST);
+  const reply = new Reply(MAX_DATA, fileSystem.validSec);
+  for (;;) {
+    const n = raw.read(fd, request.buffer);
+    if (n === -ENODEV || n === -ECONNABORTED) return;
+    if (n === -ENOENT || n === -EINTR || n === -EAGAIN) continue;
+    if (n < 0) throw new SyscallError("read", -n, "/dev/fuse");
+    request.length = n;
+    const opcode = request.opcode;
+    if (opcode === op.FORGET || opcode === op.BATCH_FORGET) {
+      forget(fileSystem, request);
+      continue;
+    }
+    if (opcode === op.INTERRUPT) continue;
+    const result = opcode === op.INIT ? begin(fd, fileSystem, request, reply, options) : answer();
+    send(fd, reply, reply.head(result, request.uniqueLow, request.uniqueHigh));
+    if (opcode === op.DESTROY) return;
+  }
+
+  function answer(): number {
+    const operation = operations[request.opcode];
+    if (operation === undefined) return request.opcode === op.DESTROY ? 0 : -ENOSYS;
+    try {
+      return operation(fileSystem, request, reply);
+    } catch (error) {
+      if (error instanceof SyscallError) return -error.errno;
+      options.onError?.(error);
+      return -EIO;
+    }
+  }
+}
+
+function begin(fd: number, fs: FileSystem, request: Request, reply: Reply, options: SessionOptions): number {
+  const { length, begun, passthrough } = negotiate(request, reply, { passthrough: options.passthrough ?? false });
+  if (begun) fs.mounted?.(kernelOf(fd, passthrough));
+  return length;
+}
+
+function send(fd: number, reply: Reply, length: number): void {
+  for (;;) {
+    const n = raw.write(fd, reply.buffer, length);
+    if (n === -EINTR || n === -EAGAIN) continue;
+    // ENOENT: nobody waits for it any more. ENODEV: the next read tells.
+    if (n >= 0 || n === -ENOENT || n === -ENODEV) return;
+    throw new SyscallError("write", -n, "/dev/fuse");
+  }
+}
+
+function kernelOf(fuseFd: number, passthrough: boolean): Kernel {
+  const backing = Buffer.alloc(16);
+  return {
+    passthrough,
+    openBacking: (fd) => {
+      backing.fill(0);
+      backing.writeInt32LE(fd, 0);
+      return raw.ioctl(fuseFd, FUSE_DEV_IOC_BACKING_OPEN, backing);
+    },
+    closeBacking: (id) => {
+      backing.writeUInt32LE(id, 0);
+      raw.ioctl(fuseFd, FUSE_DEV_IOC_BACKING_CLOSE, backing);
+    },
+  };
+}
