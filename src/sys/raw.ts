@@ -36,7 +36,7 @@ const numbers = {
   setresuid: [117, 147], setresgid: [119, 149], socket: [41, 198], close_range: [436, 436],
   openat2: [437, 437], mount_setattr: [442, 442], fchmodat2: [452, 452], setxattrat: [463, 463], getxattrat: [464, 464],
   listxattrat: [465, 465], removexattrat: [466, 466], clock_gettime: [228, 113], quotactl: [179, 60],
-  quotactl_fd: [443, 443], socketpair: [53, 199], recvmsg: [47, 212],
+  quotactl_fd: [443, 443], socketpair: [53, 199], recvmsg: [47, 212], name_to_handle_at: [303, 264],
 } as const;
 
 const column = arch() === "x64" ? 0 : 1;
@@ -74,6 +74,7 @@ const callLPLP = shape("lplp");
 const callLPLPL = shape("lplpl");
 const callLPLPPL = shape("lplppl");
 const callLPPL = shape("lppl");
+const callLPPPL = shape("lpppl");
 const callLPPLL = shape("lppll");
 const callP = shape("p");
 const callPL = shape("pl");
@@ -384,6 +385,24 @@ export function statxBirthTime(
 export function clock_gettime(clock: number): { sec: number; nsec: number } | number {
   const r = out(callLP(nr.clock_gettime, clock, timespecBytes));
   return r < 0 ? r : { sec: Number(timespecs[0]), nsec: Number(timespecs[1]) };
+}
+
+/** What name_to_handle_at(2) tells of an open object (O_PATH will do), or -errno. */
+export function name_to_handle_at(fd: number): { readonly type: number; readonly bytes: Buffer } | number {
+  const handle = Buffer.alloc(8 + 128);
+  const mountId = Buffer.alloc(4);
+  handle.writeUInt32LE(128, 0);
+  put(pathA, "");
+  const r = out(callLPPPL(nr.name_to_handle_at, fd, pathA, handle, mountId, C.AT_EMPTY_PATH));
+  if (r < 0) return r;
+  return { type: handle.readInt32LE(4), bytes: handle.subarray(8, 8 + handle.readUInt32LE(0)) };
+}
+
+/** The UUID of the file system of an open object (FS_IOC_GETFSUUID, Linux 6.9), or -errno. */
+export function fileSystemUuid(fd: number): Buffer | number {
+  const argument = Buffer.alloc(17);
+  const r = ioctl(fd, 0x80111500, argument);
+  return r < 0 ? r : argument.subarray(1, 17);
 }
 
 // ---- directories -----------------------------------------------------------------------------------------------------

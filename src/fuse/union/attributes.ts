@@ -1,0 +1,107 @@
+/**
+ * Changes of metadata, and extended attributes. All of them act on the object itself beneath an open directory of the upper
+ * layer: nothing follows a symbolic link of the view, which would lead into the host.
+ */
+import { SyscallError } from "../../errors/syscall-error.ts";
+import type { ByteString } from "../../lib/bytes.ts";
+import { visibleXattrName } from "../../overlayfs/xattr-names.ts";
+import * as C from "../../sys/constants.ts";
+import * as raw from "../../sys/raw.ts";
+import * as sys from "../../sys/syscalls.ts";
+import type { Changes, XattrChange } from "../file-system.ts";
+import { copyUp } from "./copy-up.ts";
+import type { Node } from "./node.ts";
+import type { At, Union } from "./union.ts";
+
+const omitted = [0, C.UTIME_OMIT] as const;
+const accessAcl = "system.posix_acl_access";
+
+function must(call: string, result: number): void {
+  if (result < 0) throw new SyscallError(call, -result);
+}
+
+function flagsOf([, name]: At): number {
+  return name === "" ? C.AT_EMPTY_PATH : C.AT_SYMLINK_NOFOLLOW;
+}
+
+/** `openFd`: of the file through which the size is to be changed, open for writing. */
+export function changeAttributes(union: Union, node: Node, changes: Changes, openFd: number | undefined): void {
+  const { mode, uid, gid, size, atime, mtime } = changes;
+  copyUp(union, node, size === undefined ? "metadata" : size === 0 ? "no-data" : "all");
+  const at = union.at(node);
+  if (uid !== undefined || gid !== undefined) must("fchownat", raw.fchownat(...at, uid ?? -1, gid ?? -1, flagsOf(at)));
+  if (mode !== undefined) must("fchmodat2", raw.fchmodat2(...at, mode & 0o7777, flagsOf(at)));
+  if (size !== undefined) resize(at, size, openFd);
+  if (changes.killPrivileges) dropPrivileges(at);
+  if (atime !== undefined || mtime !== undefined)
+    must("utimensat", raw.utimensat(...at, ...(atime ?? omitted), ...(mtime ?? omitted)));
+}
+
+function resize([fd, name]: At, size: number, openFd: number | undefined): void {
+  if (openFd !== undefined) {
+    sys.ftruncate(openFd, size);
+    return;
+  }
+  const path: At = name === "" ? [C.AT_FDCWD, `/proc/self/fd/${fd}`] : [fd, name];
+  const nofollow = name === "" ? 0 : C.O_NOFOLLOW;
+  using file = new sys.OwnedFd(sys.openat(...path, C.O_WRONLY | nofollow | C.O_NONBLOCK));
+  sys.ftruncate(file.fd, size);
+}
+
+/** Clears the set-id bits of a file, that of the group only where the group may execute it. */
+export function dropPrivileges(at: At): void {
+  const { mode } = sys.statx(...at, flagsOf(at));
+  if ((mode & C.S_IFMT) !== C.S_IFREG) return;
+  const cleared = mode & ~(C.S_IFMT | 0o4000 | ((mode & 0o010) !== 0 ? 0o2000 : 0));
+  if (cleared !== (mode & 0o7777)) must("fchmodat2", raw.fchmodat2(...at, cleared, flagsOf(at)));
+}
+
+/** An attribute's name as it is stored: those that look like overlay's own are escaped. */
+function storedName(union: Union, name: ByteString): ByteString {
+  const { prefix } = union.options;
+  return name.startsWith(prefix) ? `${prefix}overlay.${name.slice(prefix.length)}` : name;
+}
+
+export function getAttribute(union: Union, node: Node, name: ByteString): Uint8Array | undefined {
+  const stored = storedName(union, name);
+  if (!node.upper) return node.lower && union.layer(node.lower.layer).getxattr(node.lower.path, stored);
+  const [fd, own] = union.at(node);
+  return own === "" ? sys.fgetxattr(fd, stored) : sys.lgetxattrat(fd, own, stored);
+}
+
+export function listAttributes(union: Union, node: Node): ByteString[] {
+  return storedNames(union, node)
+    .map((name) => visibleXattrName(name, union.options.prefix))
+    .filter((name) => name !== undefined);
+}
+
+function storedNames(union: Union, node: Node): readonly ByteString[] {
+  if (!node.upper) return node.lower ? union.layer(node.lower.layer).listxattr(node.lower.path) : [];
+  const [fd, own] = union.at(node);
+  if (own !== "") return sys.llistxattrat(fd, own);
+  const names = raw.flistxattr(fd);
+  return typeof names === "number" ? [] : names;
+}
+
+export function setAttribute(union: Union, node: Node, name: ByteString, change: XattrChange): void {
+  copyUp(union, node, "metadata");
+  const at = union.at(node);
+  const [fd, own] = at;
+  const stored = storedName(union, name);
+  const { value, flags } = change;
+  if (own === "") sys.fsetxattr(fd, stored, value, flags);
+  else must("setxattr", raw.lsetxattrat(fd, own, stored, value, flags));
+  if (change.killSetgid && name === accessAcl) {
+    const { mode } = sys.statx(...at, flagsOf(at));
+    if ((mode & 0o2000) !== 0) must("fchmodat2", raw.fchmodat2(...at, mode & 0o5777, flagsOf(at)));
+  }
+}
+
+/** Errors: SyscallError ENODATA when there is none of that name, before anything is copied up. */
+export function removeAttribute(union: Union, node: Node, name: ByteString): void {
+  if (getAttribute(union, node, name) === undefined) throw new SyscallError("removexattr", 61);
+  copyUp(union, node, "metadata");
+  const [fd, own] = union.at(node);
+  const stored = storedName(union, name);
+  must("removexattr", own === "" ? raw.fremovexattr(fd, stored) : raw.lremovexattrat(fd, own, stored));
+}

@@ -1,0 +1,196 @@
+/**
+ * Copy-up: what is about to change is first made in the upper layer as it is below. The parents come first. Each object is
+ * made whole in the work directory (owner, attributes, mode, times, data on disk) and then appears by one rename or link, so
+ * that a crash or a full disk leaves nothing half copied. The parent's times stay as they were.
+ */
+import { SyscallError } from "../../errors/syscall-error.ts";
+import { FileCopier } from "../../fs/copy-file.ts";
+import type { ByteString } from "../../lib/bytes.ts";
+import type { Place } from "../../overlayfs/layer.ts";
+import * as C from "../../sys/constants.ts";
+import * as raw from "../../sys/raw.ts";
+import * as sys from "../../sys/syscalls.ts";
+import { type Node, upperPart } from "./node.ts";
+import { originOf } from "./origin.ts";
+import type { At, Union } from "./union.ts";
+
+const EOPNOTSUPP = 95;
+const EOVERFLOW = 75;
+const EINVAL = 22;
+
+/** What of a regular file is needed: `metadata` alone, nothing of its `data` as it will be emptied, or all. */
+export type Extent = "metadata" | "no-data" | "all";
+
+const copier = new FileCopier();
+
+/** Sees to it that a node lies in the upper layer, with what is needed of it. Errors: SyscallError, also EROFS. */
+export function copyUp(union: Union, node: Node, extent: Extent = "all"): void {
+  if (node.upper) {
+    if (node.isMetacopy && extent !== "metadata") copyUpData(union, node, extent);
+    return;
+  }
+  const name = node.names[0];
+  const stat = union.stat(node);
+  if (name === undefined) {
+    copyUpRemoved(union, node, stat);
+    return;
+  }
+  const { parent } = name;
+  copyUp(union, parent);
+  const target: At = [union.writable.directory(parent), name.name];
+  const before = sys.fstat(target[0]);
+  const origin = node.isRegular ? copyRegular(union, node, stat, target, extent) : copyOther(union, node, stat, target);
+  sys.utimensat(target[0], ".", before);
+  if (origin) markImpure(union, parent);
+  becomeUpper(union, node, target);
+}
+
+/** Notes that a node lies in the upper layer now. */
+function becomeUpper(union: Union, node: Node, [fd, name]: At): void {
+  node.upper = true;
+  if (node.isDirectory) node.parts.unshift(upperPart(node.id));
+  else union.nodes.setUpperKey(node, sys.statx(fd, name));
+}
+
+/** Marks a directory that holds copied-up objects, whose inode numbers are not those of the upper layer. */
+export function markImpure(union: Union, directory: Node): void {
+  if (directory.impure) return;
+  directory.impure = true;
+  const [fd, name] = union.at(directory);
+  raw.lsetxattrat(fd, name, union.mark("impure"), Buffer.from("y"));
+}
+
+/** Directories, symbolic links and special files; true when the origin was noted. */
+function copyOther(union: Union, node: Node, stat: sys.Stat, target: At): boolean {
+  const work = union.workFd;
+  const temporary = union.temporaryName();
+  const { lower } = node;
+  if (lower === undefined) throw new SyscallError("open", EINVAL);
+  const layer = union.layer(lower.layer);
+  if (node.isDirectory) sys.mkdirat(work, temporary, 0o700);
+  else if (node.type === C.S_IFLNK) sys.symlinkat(layer.readlink(lower.path), work, temporary);
+  else sys.mknodat(work, temporary, stat.mode, stat.rdevMajor, stat.rdevMinor);
+  let origin = false;
+  try {
+    if (node.isDirectory) {
+      using source = layer.open(lower.path);
+      origin = noteOrigin(union, source.fd, [work, temporary]);
+    }
+    copyAttributes(union, lower, stat, [work, temporary]);
+    sys.renameat2(work, temporary, ...target);
+  } catch (error) {
+    raw.unlinkat(work, temporary, node.isDirectory ? C.AT_REMOVEDIR : 0);
+    throw error;
+  }
+  return origin;
+}
+
+function noteOrigin(union: Union, sourceFd: number, [fd, name]: At): boolean {
+  const value = originOf(sourceFd);
+  if (value.length === 0) return false;
+  return raw.lsetxattrat(fd, name, union.mark("origin"), value) >= 0;
+}
+
+/** A regular file: made without a name, and linked to it when it is complete. */
+function copyRegular(union: Union, node: Node, stat: sys.Stat, target: At, extent: Extent): boolean {
+  using file = makeCopy(union, node, stat, extent);
+  const noted = stat.nlink === 1 && noteOriginOf(union, node, file.fd);
+  linkOpen(file.fd, target);
+  return noted;
+}
+
+function noteOriginOf(union: Union, node: Node, fd: number): boolean {
+  if (node.lower === undefined) return false;
+  using source = union.layer(node.lower.layer).open(node.lower.path);
+  const value = originOf(source.fd);
+  return value.length > 0 && raw.fsetxattr(fd, union.mark("origin"), value) >= 0;
+}
+
+/** Gives an open file without a name one. */
+export function linkOpen(fd: number, [directory, name]: At): void {
+  sys.linkat(C.AT_FDCWD, `/proc/self/fd/${fd}`, directory, name, C.AT_SYMLINK_FOLLOW);
+}
+
+/** An open file without a name, like the one below. */
+function makeCopy(union: Union, node: Node, stat: sys.Stat, extent: Extent): sys.OwnedFd {
+  const { lower, data } = node;
+  if (lower === undefined || data === undefined) throw new SyscallError("open", EINVAL);
+  const file = new sys.OwnedFd(sys.openat(union.workFd, ".", C.O_TMPFILE | C.O_RDWR, 0o600));
+  try {
+    const asMetacopy = extent === "metadata" && union.options.metacopy && stat.size > 0;
+    if (asMetacopy) {
+      sys.ftruncate(file.fd, stat.size);
+      sys.fsetxattr(file.fd, union.mark("metacopy"), Buffer.alloc(0));
+    } else if (extent !== "no-data") {
+      copyData(union, data, file.fd);
+    }
+    copyAttributes(union, lower, stat, [file.fd, ""]);
+    if (!asMetacopy) node.data = undefined;
+    return file;
+  } catch (error) {
+    file[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** The content, on disk before the file has a name. */
+function copyData(union: Union, data: Place, toFd: number): void {
+  using source = union.layer(data.layer).open(data.path);
+  const { size, blocks } = sys.fstat(source.fd);
+  copier.copy(source.fd, toFd, size, blocks);
+  if (size > 0 && !union.options.volatile) sys.fsync(toFd);
+}
+
+/** Fetches the data of a file of which the upper layer has the metadata alone. */
+function copyUpData(union: Union, node: Node, extent: Extent): void {
+  const [directory, name] = union.at(node);
+  using file = openWritable([directory, name]);
+  const stat = sys.fstat(file.fd);
+  if (extent === "all" && node.data !== undefined) copyData(union, node.data, file.fd);
+  sys.lremovexattrat(directory, name, union.mark("metacopy"));
+  sys.utimensat(file.fd, "", stat);
+  node.data = undefined;
+}
+
+/** Opens a regular file of the upper layer for reading and writing. */
+function openWritable([fd, name]: At): sys.OwnedFd {
+  if (name === "") return new sys.OwnedFd(sys.openat(C.AT_FDCWD, `/proc/self/fd/${fd}`, C.O_RDWR));
+  return new sys.OwnedFd(sys.openat(fd, name, C.O_RDWR | C.O_NOFOLLOW | C.O_NONBLOCK));
+}
+
+/** A removed file that is still open, or one that is changed through a descriptor: its copy has no name either. */
+function copyUpRemoved(union: Union, node: Node, stat: sys.Stat): void {
+  if (!node.isRegular) throw new SyscallError("open", EINVAL);
+  node.fd = makeCopy(union, node, stat, "all").release();
+  node.upper = true;
+}
+
+/** Owner, then extended attributes, then mode, then times: chown clears set-id bits and capabilities, all change times. */
+function copyAttributes(union: Union, from: Place, stat: sys.Stat, [fd, name]: At): void {
+  const flags = name === "" ? C.AT_EMPTY_PATH : C.AT_SYMLINK_NOFOLLOW;
+  const owned = raw.fchownat(fd, name, stat.uid, stat.gid, flags);
+  if (owned < 0) throw new SyscallError("fchownat", owned === -EINVAL ? EOVERFLOW : -owned);
+  copyXattrs(union, from, [fd, name]);
+  if ((stat.mode & C.S_IFMT) !== C.S_IFLNK) {
+    const r = raw.fchmodat2(fd, name, stat.mode & 0o7777, flags);
+    if (r < 0) throw new SyscallError("fchmodat2", -r);
+  }
+  sys.utimensat(fd, name, stat);
+}
+
+/** All but overlay's own; those which the upper's file system does not know are left out. */
+function copyXattrs(union: Union, from: Place, [fd, name]: At): void {
+  const layer = union.layer(from.layer);
+  for (const key of layer.listxattr(from.path)) {
+    if (isOwn(union, key)) continue;
+    const value = layer.getxattr(from.path, key);
+    if (value === undefined) continue;
+    const r = name === "" ? raw.fsetxattr(fd, key, value) : raw.lsetxattrat(fd, name, key, value);
+    if (r < 0 && (r !== -EOPNOTSUPP || key.startsWith("system."))) throw new SyscallError("setxattr", -r);
+  }
+}
+
+/** True for overlay's own attributes. Those that were escaped are the object's. */
+function isOwn(union: Union, key: ByteString): boolean {
+  return key.startsWith(union.options.prefix) && !key.startsWith(`${union.options.prefix}overlay.`);
+}

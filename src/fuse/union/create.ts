@@ -1,0 +1,149 @@
+/**
+ * New objects. Where the upper layer has nothing of the name, an object is made in place: its parent's default ACL and
+ * set-group-id bit, and the caller's umask, then count as the kernel counts them. Over a whiteout it is made in the work
+ * directory, beneath a directory that is like the parent in these, and takes the whiteout's place by one rename; a directory
+ * is marked opaque first, as what the whiteout hid would show through.
+ */
+import { SyscallError } from "../../errors/syscall-error.ts";
+import type { ByteString } from "../../lib/bytes.ts";
+import { isWhiteoutDevice } from "../../overlayfs/layer-stack.ts";
+import * as C from "../../sys/constants.ts";
+import * as raw from "../../sys/raw.ts";
+import * as sys from "../../sys/syscalls.ts";
+import type { Caller } from "../file-system.ts";
+import { copyUp, linkOpen, markImpure } from "./copy-up.ts";
+import { type Node, upperPart } from "./node.ts";
+import type { At, Union } from "./union.ts";
+
+const EEXIST = 17;
+const ENOENT = 2;
+const defaultAcl = "system.posix_acl_default";
+
+/** A new object: its S_IF type, whose it is, and how it is made; `make` answers a result ≥ 0 or a negative errno. */
+export interface Making {
+  readonly type: number;
+  readonly umask: number;
+  readonly caller: Caller;
+  readonly make: (directory: number, name: ByteString) => number;
+}
+
+let umask = -1;
+/** The process's umask, by which the kernel makes new objects. */
+export function useUmask(wanted: number): void {
+  if (umask === wanted) return;
+  raw.umask(wanted);
+  umask = wanted;
+}
+
+/** The directory in the upper layer in which something is about to be made. Errors: SyscallError ENOENT when it was removed. */
+export function directoryFor(union: Union, parent: Node): number {
+  if (parent.isRemoved) throw new SyscallError("openat", ENOENT);
+  copyUp(union, parent);
+  return union.writable.directory(parent);
+}
+
+/** Makes an object; its node, and what `make` answered (a descriptor). Errors: SyscallError. */
+export function createObject(union: Union, parent: Node, name: ByteString, what: Making): [Node, number] {
+  const directory = directoryFor(union, parent);
+  const at: At = [directory, name];
+  useUmask(what.umask);
+  let result = what.make(directory, name);
+  if (result === -EEXIST && isWhiteout(at)) result = makeOverWhiteout(union, parent, at, what);
+  else if (result >= 0) giveToCaller(at, what.caller, directory);
+  if (result < 0) throw new SyscallError("create", -result);
+  return [adopt(union, parent, name, what.type), result];
+}
+
+export function isWhiteout([fd, name]: At): boolean {
+  const stat = raw.statx(fd, name);
+  return typeof stat !== "number" && isWhiteoutDevice(stat);
+}
+
+/** The node of an object that has just been made in the upper layer. */
+function adopt(union: Union, parent: Node, name: ByteString, type: number): Node {
+  const stat = sys.statx(union.writable.directory(parent), name);
+  const ino = union.inodeNumber(stat);
+  const node = union.nodes.add({ type, ino, upper: true, parts: [], lower: undefined, data: undefined });
+  if (type === C.S_IFDIR) node.parts.push(upperPart(node.id));
+  else union.nodes.setUpperKey(node, stat);
+  union.nodes.addName(node, parent, name);
+  return node;
+}
+
+/** What was made belongs to this process's user, or by the set-group-id bit to the directory's group. */
+function giveToCaller([fd, name]: At, { uid, gid }: Caller, directory: number): void {
+  const stat = sys.statx(fd, name);
+  const inherits = stat.gid !== gid && (sys.fstat(directory).mode & 0o2000) !== 0;
+  const wantedGid = inherits ? stat.gid : gid;
+  if (stat.uid === uid && stat.gid === wantedGid) return;
+  sys.lchownat(fd, name, uid, wantedGid);
+  // chown has cleared them.
+  if ((stat.mode & 0o6000) !== 0 && (stat.mode & C.S_IFMT) === C.S_IFREG) sys.lchmodat(fd, name, stat.mode & 0o7777);
+}
+
+function makeOverWhiteout(union: Union, parent: Node, target: At, what: Making): number {
+  using nursery = openNursery(union, parent);
+  const result = what.make(nursery.fd, "new");
+  if (result < 0) return result;
+  try {
+    giveToCaller([nursery.fd, "new"], what.caller, nursery.fd);
+    if (what.type === C.S_IFDIR) sys.lsetxattrat(nursery.fd, "new", union.mark("opaque"), Buffer.from("y"));
+    replaceWhiteout([nursery.fd, "new"], target, what.type === C.S_IFDIR);
+  } catch (error) {
+    raw.unlinkat(nursery.fd, "new", what.type === C.S_IFDIR ? C.AT_REMOVEDIR : 0);
+    if (what.type === C.S_IFREG) raw.close(result);
+    throw error;
+  }
+  return result;
+}
+
+/** Puts an object where a whiteout is. A directory cannot replace it in one step other than by changing places. */
+export function replaceWhiteout(from: At, target: At, isDirectory: boolean): void {
+  sys.renameat2(...from, ...target, isDirectory ? C.RENAME_EXCHANGE : 0);
+  if (isDirectory) sys.unlinkat(...from);
+}
+
+/** A directory in the work directory where new objects come out as they would in `parent`. It is removed with its use. */
+function openNursery(union: Union, parent: Node): { readonly fd: number } & Disposable {
+  const work = union.workFd;
+  const name = union.temporaryName();
+  const [fd, self] = union.at(parent);
+  const stat = sys.statx(fd, self);
+  sys.mkdirat(work, name, 0o700);
+  if ((stat.mode & 0o2000) !== 0) {
+    sys.lchownat(work, name, -1, stat.gid);
+    sys.lchmodat(work, name, 0o2700);
+  }
+  const acl = sys.lgetxattrat(fd, self, defaultAcl);
+  if (acl !== undefined) sys.lsetxattrat(work, name, defaultAcl, acl);
+  const nursery = sys.openat(work, name, C.O_PATH | C.O_DIRECTORY);
+  return {
+    fd: nursery,
+    [Symbol.dispose]: () => {
+      raw.close(nursery);
+      raw.unlinkat(work, name, C.AT_REMOVEDIR);
+    },
+  };
+}
+
+/** Gives an object one more name. */
+export function linkObject(union: Union, node: Node, parent: Node, name: ByteString): void {
+  const directory = directoryFor(union, parent);
+  copyUp(union, node);
+  const link = (to: At): void => {
+    const [fd, own] = union.at(node);
+    if (own === "") linkOpen(fd, to);
+    else sys.linkat(fd, own, ...to);
+  };
+  if (isWhiteout([directory, name])) {
+    const temporary = union.temporaryName();
+    link([union.workFd, temporary]);
+    replaceWhiteout([union.workFd, temporary], [directory, name], false);
+  } else link([directory, name]);
+  if (node.isRemoved && node.fd >= 0) {
+    raw.close(node.fd);
+    node.fd = -1;
+  }
+  markImpure(union, parent);
+  union.nodes.addName(node, parent, name);
+}

@@ -1,0 +1,106 @@
+/**
+ * Open files and directories. A file's handle is the number of its descriptor; a directory's is a number of its own, and
+ * what it lists is read once for each pass over it.
+ *
+ * A file that was opened for reading before its copy-up goes on with the copy: reads look whether its node has moved.
+ */
+import { SyscallError } from "../../errors/syscall-error.ts";
+import type { ByteString } from "../../lib/bytes.ts";
+import * as C from "../../sys/constants.ts";
+import * as raw from "../../sys/raw.ts";
+import * as sys from "../../sys/syscalls.ts";
+import { copyUp } from "./copy-up.ts";
+import type { Node } from "./node.ts";
+import type { Union } from "./union.ts";
+
+const EBADF = 9;
+/** What of open(2)'s flags counts for the file below. The kernel has seen to the rest, and gives every write its offset. */
+const KEPT_FLAGS = 3 | C.O_TRUNC | C.O_SYNC;
+
+interface OpenFile {
+  readonly node: Node;
+  fd: number;
+  readonly writable: boolean;
+  /** It was opened in the upper layer. */
+  upper: boolean;
+}
+
+export class OpenFiles {
+  readonly #union: Union;
+  readonly #files = new Map<number, OpenFile>();
+  readonly #directories = new Map<number, { readonly node: Node; names: readonly ByteString[] | undefined }>();
+  #lastDirectory = 0;
+
+  constructor(union: Union) {
+    this.#union = union;
+  }
+
+  /** Opens a regular file; what is opened for writing is copied up. Its handle. */
+  open(node: Node, flags: number): number {
+    const writable = (flags & 3) !== C.O_RDONLY || (flags & C.O_TRUNC) !== 0;
+    if (writable) copyUp(this.#union, node, (flags & C.O_TRUNC) !== 0 ? "no-data" : "all");
+    return this.adopt(node, this.#descriptor(node, flags & KEPT_FLAGS), writable);
+  }
+
+  /** Takes an open descriptor of a node; its handle. */
+  adopt(node: Node, fd: number, writable: boolean): number {
+    this.#files.set(fd, { node, fd, writable, upper: node.upper && !node.isMetacopy });
+    return fd;
+  }
+
+  #descriptor(node: Node, flags: number): number {
+    if (node.data !== undefined) return this.#union.layer(node.data.layer).open(node.data.path).release();
+    const [fd, name] = this.#union.at(node);
+    if (name === "") return sys.openat(C.AT_FDCWD, `/proc/self/fd/${fd}`, flags);
+    return sys.openat(fd, name, flags | C.O_NOFOLLOW | C.O_NONBLOCK);
+  }
+
+  /** The descriptor behind a handle, that of the upper layer once the file is there. */
+  fd(handle: number): number {
+    const file = this.#files.get(handle);
+    if (file === undefined) throw new SyscallError("read", EBADF);
+    if (file.upper || file.node.data !== undefined) return file.fd;
+    const fd = this.#descriptor(file.node, C.O_RDONLY);
+    if (file.fd !== handle) raw.close(file.fd);
+    file.fd = fd;
+    file.upper = true;
+    return fd;
+  }
+
+  node(handle: number): Node | undefined {
+    return this.#files.get(handle)?.node;
+  }
+
+  /** The descriptor when the file is open for writing. */
+  writableFd(handle: number | undefined): number | undefined {
+    const file = handle === undefined ? undefined : this.#files.get(handle);
+    return file?.writable ? file.fd : undefined;
+  }
+
+  close(handle: number): void {
+    const file = this.#files.get(handle);
+    if (file === undefined) return;
+    this.#files.delete(handle);
+    // The number of the handle itself stays taken until now, lest another file get it.
+    if (file.fd !== handle) raw.close(file.fd);
+    raw.close(handle);
+  }
+
+  openDirectory(node: Node): number {
+    this.#directories.set(++this.#lastDirectory, { node, names: undefined });
+    return this.#lastDirectory;
+  }
+
+  /** A directory's node, and its names as of when it was read from the beginning. */
+  list(handle: number, fromStart: boolean): { readonly node: Node; readonly names: readonly ByteString[] } {
+    const directory = this.#directories.get(handle);
+    if (directory === undefined) throw new SyscallError("readdir", EBADF);
+    if (fromStart || directory.names === undefined)
+      directory.names = this.#union.stack.list(this.#union.entryOf(directory.node));
+    return { node: directory.node, names: directory.names };
+  }
+
+  closeDirectory(handle: number): void {
+    this.#directories.delete(handle);
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * Nodes: the objects of the merged view that the kernel has been told of, and the directories above them.
+ *
+ * A node is found by its ID, and by its name in its parent's `children`. An object of the upper layer with several names is
+ * one node, which is found by its inode there. In a lower layer each name of a hard-linked file is a node of its own, since
+ * copying one up breaks the link.
+ *
+ * A node stays while the kernel has loans of it or children of it are known, so that going from parent to parent always
+ * tells where a node lies in the upper layer. Where its parts lie in lower layers never changes.
+ */
+import type { ByteString } from "../../lib/bytes.ts";
+import type { DirectoryPart, Place } from "../../overlayfs/layer.ts";
+import * as C from "../../sys/constants.ts";
+import * as raw from "../../sys/raw.ts";
+import type { Stat } from "../../sys/syscalls.ts";
+import { ROOT_NODE } from "../protocol.ts";
+
+/** One of a node's names. */
+export interface Name {
+  readonly parent: Node;
+  readonly name: ByteString;
+}
+
+export interface InodeNumber {
+  readonly inoLow: number;
+  readonly inoHigh: number;
+}
+
+export class Node {
+  readonly id: number;
+  /** S_IF constant. */
+  readonly type: number;
+  /** As seen in the mount; the same for as long as the node is known, copied up or not. */
+  readonly ino: InodeNumber;
+  /** Loans of the kernel. */
+  lookups = 0;
+  /** Known names: one for a directory, none for the root and for what has been removed. */
+  readonly names: Name[] = [];
+  readonly children = new Map<ByteString, Node>();
+  /** It lies in the upper layer. */
+  upper: boolean;
+  /** What is merged into a directory, the upper's part first. */
+  parts: DirectoryPart[];
+  /** Where metadata lies while there is nothing in the upper layer. */
+  readonly lower: Place | undefined;
+  /** Where a file's content lies in lower layers; undefined when it lies in the upper one, as for everything else there. */
+  data: Place | undefined;
+  /** Of a directory in the upper layer, or of a removed object there; -1 when closed. */
+  fd = -1;
+  /** Under which it is found in `NodeTable.byUpperInode`. */
+  upperKey: string | undefined;
+  /** The `impure` mark is known to be there. */
+  impure = false;
+
+  constructor(id: number, what: Pick<Node, "type" | "ino" | "upper" | "parts" | "lower" | "data">) {
+    this.id = id;
+    this.type = what.type;
+    this.ino = what.ino;
+    this.upper = what.upper;
+    this.parts = what.parts;
+    this.lower = what.lower;
+    this.data = what.data;
+  }
+
+  get isDirectory(): boolean {
+    return this.type === C.S_IFDIR;
+  }
+
+  get isRegular(): boolean {
+    return this.type === C.S_IFREG;
+  }
+
+  /** Its data lies further down than its metadata, which is in the upper layer. */
+  get isMetacopy(): boolean {
+    return this.upper && this.data !== undefined;
+  }
+
+  /** Nothing of it has a name any more. */
+  get isRemoved(): boolean {
+    return this.names.length === 0 && this.id !== ROOT_NODE;
+  }
+
+  /** A directory of which a part lies in a lower layer. */
+  get isMergedOrLower(): boolean {
+    return this.isDirectory ? this.parts.some((part) => !isUpperPart(part)) : !this.upper || this.isMetacopy;
+  }
+}
+
+/** Parts in the upper layer are named by their node (./upper-layer.ts). */
+export function isUpperPart(part: Place): boolean {
+  return part.layer === 0 && part.path.startsWith("#");
+}
+
+export function upperPart(node: number): DirectoryPart {
+  return { layer: 0, path: `#${node}`, xattrWhiteouts: false };
+}
+
+export function upperKey(stat: Stat): string {
+  return `${stat.inoHigh}:${stat.inoLow}`;
+}
+
+export class NodeTable {
+  readonly #byId = new Map<number, Node>();
+  readonly byUpperInode = new Map<string, Node>();
+  #lastId = ROOT_NODE;
+
+  add(what: ConstructorParameters<typeof Node>[1]): Node {
+    return this.#put(new Node(++this.#lastId, what));
+  }
+
+  addRoot(what: ConstructorParameters<typeof Node>[1]): Node {
+    return this.#put(new Node(ROOT_NODE, what));
+  }
+
+  #put(node: Node): Node {
+    this.#byId.set(node.id, node);
+    return node;
+  }
+
+  /** The node the kernel means. It never asks for one it has no loan of. */
+  get(id: number): Node {
+    const node = this.#byId.get(id);
+    if (node === undefined) throw new Error(`no node ${id}`);
+    return node;
+  }
+
+  find(id: number): Node | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** From now on a file of the upper layer is found by its inode too. */
+  setUpperKey(node: Node, stat: Stat): void {
+    if (node.isDirectory) return;
+    node.upperKey = upperKey(stat);
+    this.byUpperInode.set(node.upperKey, node);
+  }
+
+  addName(node: Node, parent: Node, name: ByteString): void {
+    parent.children.set(name, node);
+    node.names.push({ parent, name });
+  }
+
+  removeName(node: Node, parent: Node, name: ByteString): void {
+    parent.children.delete(name);
+    const at = node.names.findIndex((each) => each.parent === parent && each.name === name);
+    if (at >= 0) node.names.splice(at, 1);
+  }
+
+  /** Lets go of a node that nobody needs, and of those above it that were kept for it alone. */
+  dropUnused(node: Node): void {
+    if (node.lookups > 0 || node.children.size > 0 || node.id === ROOT_NODE) return;
+    this.#byId.delete(node.id);
+    if (node.upperKey !== undefined && this.byUpperInode.get(node.upperKey) === node)
+      this.byUpperInode.delete(node.upperKey);
+    if (node.fd >= 0) raw.close(node.fd);
+    node.fd = -1;
+    for (const { parent, name } of node.names) {
+      if (parent.children.get(name) === node) parent.children.delete(name);
+      this.dropUnused(parent);
+    }
+  }
+}

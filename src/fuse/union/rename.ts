@@ -1,0 +1,165 @@
+/**
+ * Renames, as the kernel's overlayfs does them (`ovl_rename`). A directory of which parts lie in lower layers takes along
+ * where these are: a `redirect`, relative while it stays in its directory, else absolute. A directory that is new moves
+ * as it is, but into a merged directory it goes opaque, lest it be merged with what lies there below. A source that lower
+ * layers have too leaves a whiteout.
+ */
+import { SyscallError } from "../../errors/syscall-error.ts";
+import type { ByteString } from "../../lib/bytes.ts";
+import * as C from "../../sys/constants.ts";
+import * as raw from "../../sys/raw.ts";
+import * as sys from "../../sys/syscalls.ts";
+import { copyUp, markImpure } from "./copy-up.ts";
+import { directoryFor, isWhiteout } from "./create.ts";
+import { isUpperPart, type Name, type Node } from "./node.ts";
+import { existing, forgetName, isLowerPositive, keepOpen } from "./remove.ts";
+import type { At, Union } from "./union.ts";
+
+const EINVAL = 22;
+const ENOTEMPTY = 39;
+const EXDEV = 18;
+const EEXIST = 17;
+/** The kernel takes no longer redirects (its `redirect_max`), the NUL that ends them counted. */
+const LONGEST_REDIRECT = 255;
+
+/** Renames, or exchanges two names. Errors: SyscallError, as renameat2(2). */
+export function renameObject(union: Union, from: Name, to: Name, flags: number): void {
+  if ((flags & ~(C.RENAME_NOREPLACE | C.RENAME_EXCHANGE)) !== 0) throw new SyscallError("renameat2", EINVAL);
+  const node = existing(union, from.parent, from.name);
+  const replaced = union.find(to.parent, to.name);
+  if ((flags & C.RENAME_EXCHANGE) !== 0) {
+    exchange(union, from, to, node, existing(union, to.parent, to.name));
+    return;
+  }
+  if (replaced === node) return;
+  if (replaced !== undefined && (flags & C.RENAME_NOREPLACE) !== 0) throw new SyscallError("renameat2", EEXIST);
+  move(union, from, to, node, replaced);
+}
+
+function move(union: Union, from: Name, to: Name, node: Node, replaced: Node | undefined): void {
+  mustBeMovable(union, node);
+  if (replaced?.isDirectory && union.stack.list(union.entryOf(replaced)).length > 0)
+    throw new SyscallError("renameat2", ENOTEMPTY);
+  const leavesWhiteout = isLowerPositive(union, from.parent, from.name);
+  copyUp(union, node, "metadata");
+  const source: At = [directoryFor(union, from.parent), from.name];
+  const target: At = [directoryFor(union, to.parent), to.name];
+  if (replaced?.isDirectory && replaced.upper) emptyDirectory(union, replaced, target);
+  else if (replaced?.upper) keepOpen(union, replaced);
+  prepare(union, node, from, to);
+  const overWhiteout = replaced === undefined && isWhiteout(target);
+  if (overWhiteout && (leavesWhiteout || node.isDirectory)) {
+    sys.renameat2(...source, ...target, C.RENAME_EXCHANGE);
+    if (!leavesWhiteout) sys.unlinkat(...source);
+  } else moveLeaving(union, source, target, leavesWhiteout);
+  if (replaced !== undefined) forgetName(union, replaced, to.parent, to.name);
+  rename(union, node, from, to);
+}
+
+/** Some file systems (ZFS before 2.2) leave no whiteout themselves: it is put there before the eyes of nobody else. */
+function moveLeaving(union: Union, source: At, target: At, leavesWhiteout: boolean): void {
+  if (!leavesWhiteout) {
+    sys.renameat2(...source, ...target);
+    return;
+  }
+  sys.renameat2(...source, ...target, C.RENAME_WHITEOUT);
+}
+
+function exchange(union: Union, from: Name, to: Name, node: Node, other: Node): void {
+  if (node === other) return;
+  mustBeMovable(union, node);
+  mustBeMovable(union, other);
+  copyUp(union, node, "metadata");
+  copyUp(union, other, "metadata");
+  const source: At = [directoryFor(union, from.parent), from.name];
+  const target: At = [directoryFor(union, to.parent), to.name];
+  prepare(union, node, from, to);
+  prepare(union, other, to, from);
+  sys.renameat2(...source, ...target, C.RENAME_EXCHANGE);
+  union.nodes.removeName(node, from.parent, from.name);
+  union.nodes.removeName(other, to.parent, to.name);
+  arrive(union, node, to);
+  arrive(union, other, from);
+}
+
+function rename(union: Union, node: Node, from: Name, to: Name): void {
+  union.nodes.removeName(node, from.parent, from.name);
+  arrive(union, node, to);
+  if (from.parent !== to.parent) union.nodes.dropUnused(from.parent);
+}
+
+function arrive(union: Union, node: Node, to: Name): void {
+  union.nodes.addName(node, to.parent, to.name);
+  if (!to.parent.impure) markImpure(union, to.parent);
+}
+
+/** Without redirects, what is below a directory cannot come along. */
+function mustBeMovable(union: Union, node: Node): void {
+  if (node.isDirectory && node.isMergedOrLower && !union.options.redirectDir)
+    throw new SyscallError("renameat2", EXDEV);
+}
+
+/** Marks an object that lies in the upper layer for its new place. */
+function prepare(union: Union, node: Node, from: Name, to: Name): void {
+  if (node.isMergedOrLower) setRedirect(union, node, from, to);
+  else if (node.isDirectory && isMerged(to.parent)) setOpaque(union, node);
+}
+
+function isMerged(directory: Node): boolean {
+  return directory.parts.length > 1;
+}
+
+function setOpaque(union: Union, node: Node): void {
+  const r = raw.lsetxattrat(...union.at(node), union.mark("opaque"), Buffer.from("y"));
+  if (r < 0) throw new SyscallError("setxattr", EXDEV);
+}
+
+function setRedirect(union: Union, node: Node, from: Name, to: Name): void {
+  const present = redirectOf(union, node);
+  // Other names of a metacopy file that is linked lie elsewhere.
+  const staysRelative = from.parent === to.parent && (node.isDirectory || node.names.length === 1);
+  if (present !== undefined && (staysRelative || present.startsWith("/"))) return;
+  const redirect = staysRelative ? from.name : absolutePath(union, node, from);
+  if (redirect.length > LONGEST_REDIRECT) throw new SyscallError("renameat2", EXDEV);
+  sys.lsetxattrat(...union.at(node), union.mark("redirect"), Buffer.from(redirect, "latin1"));
+}
+
+function redirectOf(union: Union, node: Node): ByteString | undefined {
+  if (!node.upper) return undefined;
+  const value = sys.lgetxattrat(...union.at(node), union.mark("redirect"))?.toString("latin1");
+  return value === "" ? undefined : value;
+}
+
+/** Where the lower layers have the object: its path from the root, a redirect in place of the name of each that has one. */
+function absolutePath(union: Union, node: Node, from: Name): ByteString {
+  let path = "";
+  let at: Node = node;
+  let place: Name | undefined = from;
+  while (place !== undefined) {
+    const component = redirectOf(union, at) ?? place.name;
+    if (component.startsWith("/")) return component + path;
+    path = `/${component}${path}`;
+    at = place.parent;
+    place = at.names[0];
+  }
+  return path;
+}
+
+/** Rids a directory that is about to be replaced of the whiteouts in it: an empty one takes its place. */
+function emptyDirectory(union: Union, node: Node, target: At): void {
+  keepOpen(union, node);
+  using directory = new sys.OwnedFd(sys.openat(...target, C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW));
+  const whiteouts = sys.readdir(directory.fd);
+  if (whiteouts.length === 0) return;
+  if (node.parts.some((part) => !isUpperPart(part))) setOpaque(union, node);
+  for (const { name } of whiteouts) sys.unlinkat(directory.fd, name);
+}
+
+/** Sets an absolute redirect on a metacopy file that gets one more name: it is found below under its first alone. */
+export function anchorMetacopy(union: Union, node: Node): void {
+  const first = node.names[0];
+  if (!node.isMetacopy || first === undefined || redirectOf(union, node)?.startsWith("/")) return;
+  const path = absolutePath(union, node, first);
+  if (path.length > LONGEST_REDIRECT) copyUp(union, node);
+  else sys.lsetxattrat(...union.at(node), union.mark("redirect"), Buffer.from(path, "latin1"));
+}

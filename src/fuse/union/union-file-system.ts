@@ -1,0 +1,297 @@
+/**
+ * A union of layers as a FUSE file system, in the on-disk format of the kernel's overlayfs (Documentation/filesystems/
+ * overlayfs.rst): what is written here can be mounted by the kernel afterwards, and the other way round.
+ *
+ * All changes come through the mount, so that the kernel may keep what it was told for as long as it likes. It answers one
+ * request after another, and is the only one to change the upper layer.
+ */
+import { SyscallError } from "../../errors/syscall-error.ts";
+import type { ByteString } from "../../lib/bytes.ts";
+import * as C from "../../sys/constants.ts";
+import * as raw from "../../sys/raw.ts";
+import * as sys from "../../sys/syscalls.ts";
+import type {
+  Answer,
+  Caller,
+  Changes,
+  Creation,
+  DirectoryName,
+  DirectorySink,
+  Entry,
+  FileSystem,
+  Opened,
+  XattrChange,
+} from "../file-system.ts";
+import { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH } from "../protocol.ts";
+import {
+  changeAttributes,
+  dropPrivileges,
+  getAttribute,
+  listAttributes,
+  removeAttribute,
+  setAttribute,
+} from "./attributes.ts";
+import { createObject, directoryFor, linkObject, type Making, useUmask } from "./create.ts";
+import { OpenFiles } from "./files.ts";
+import type { Node } from "./node.ts";
+import { removeDirectory, unlinkObject } from "./remove.ts";
+import { anchorMetacopy, renameObject } from "./rename.ts";
+import { Union, type UnionOptions } from "./union.ts";
+
+const EPERM = 1;
+const ENOENT = 2;
+const ENAMETOOLONG = 36;
+const LONGEST_NAME = 255;
+
+export class UnionFileSystem implements FileSystem, Disposable {
+  readonly validSec = 86_400;
+  readonly #union: Union;
+  readonly #files: OpenFiles;
+
+  /** Errors: SyscallError when a layer cannot be opened. */
+  constructor(options: UnionOptions) {
+    this.#union = new Union(options);
+    this.#files = new OpenFiles(this.#union);
+  }
+
+  [Symbol.dispose](): void {
+    this.#union[Symbol.dispose]();
+  }
+
+  #node(id: number): Node {
+    return this.#union.nodes.get(id);
+  }
+
+  #lend(node: Node): Entry {
+    const stat = this.#union.stat(node);
+    node.lookups++;
+    return { node: node.id, stat };
+  }
+
+  lookup(parent: number, name: ByteString): Answer<Entry> {
+    if (name.length > LONGEST_NAME) return -ENAMETOOLONG;
+    this.#union.upper?.trim();
+    const node = this.#union.find(this.#node(parent), name);
+    return node === undefined ? -ENOENT : this.#lend(node);
+  }
+
+  forget(id: number, count: number): void {
+    const { nodes } = this.#union;
+    const node = nodes.find(id);
+    if (node === undefined) return;
+    node.lookups -= count;
+    nodes.dropUnused(node);
+  }
+
+  getattr(node: number): Answer<sys.Stat> {
+    return this.#union.stat(this.#node(node));
+  }
+
+  setattr(id: number, changes: Changes): Answer<sys.Stat> {
+    const node = this.#node(id);
+    changeAttributes(this.#union, node, changes, this.#files.writableFd(changes.handle));
+    return this.#union.stat(node);
+  }
+
+  readlink(id: number): Answer<ByteString> {
+    const node = this.#node(id);
+    if (!node.upper && node.lower) return this.#union.layer(node.lower.layer).readlink(node.lower.path);
+    return sys.readlinkat(...this.#union.at(node));
+  }
+
+  #create(parent: number, name: ByteString, what: Making): [Node, number] | number {
+    if (name.length > LONGEST_NAME) return -ENAMETOOLONG;
+    return createObject(this.#union, this.#node(parent), name, what);
+  }
+
+  #made(parent: number, name: ByteString, what: Making): Answer<Entry> {
+    const made = this.#create(parent, name, what);
+    return typeof made === "number" ? made : this.#lend(made[0]);
+  }
+
+  mknod(
+    parent: number,
+    name: ByteString,
+    how: Creation & { readonly device: readonly [number, number] },
+  ): Answer<Entry> {
+    const { mode, device } = how;
+    const type = mode & C.S_IFMT;
+    // A character device 0:0 would be a whiteout.
+    if (type === C.S_IFCHR && device[0] === 0 && device[1] === 0) return -EPERM;
+    const make: Making["make"] = (fd, at) => raw.mknodat(fd, at, mode, ...device);
+    return this.#made(parent, name, { ...how, type, make });
+  }
+
+  mkdir(parent: number, name: ByteString, how: Creation): Answer<Entry> {
+    const make: Making["make"] = (fd, at) => raw.mkdirat(fd, at, how.mode & 0o7777);
+    return this.#made(parent, name, { ...how, type: C.S_IFDIR, make });
+  }
+
+  symlink(
+    parent: number,
+    name: ByteString,
+    how: { readonly target: ByteString; readonly caller: Caller },
+  ): Answer<Entry> {
+    const make: Making["make"] = (fd, at) => raw.symlinkat(how.target, fd, at);
+    return this.#made(parent, name, { type: C.S_IFLNK, umask: 0, caller: how.caller, make });
+  }
+
+  link(id: number, parent: number, name: ByteString): Answer<Entry> {
+    if (name.length > LONGEST_NAME) return -ENAMETOOLONG;
+    const node = this.#node(id);
+    anchorMetacopy(this.#union, node);
+    linkObject(this.#union, node, this.#node(parent), name);
+    return this.#lend(node);
+  }
+
+  unlink(parent: number, name: ByteString): number {
+    unlinkObject(this.#union, this.#node(parent), name);
+    return 0;
+  }
+
+  rmdir(parent: number, name: ByteString): number {
+    removeDirectory(this.#union, this.#node(parent), name);
+    return 0;
+  }
+
+  rename(from: DirectoryName, to: DirectoryName, flags: number): number {
+    if (to.name.length > LONGEST_NAME) return -ENAMETOOLONG;
+    const place = ({ parent, name }: DirectoryName) => ({ parent: this.#node(parent), name });
+    renameObject(this.#union, place(from), place(to), flags);
+    return 0;
+  }
+
+  open(id: number, flags: number, how: { readonly killPrivileges: boolean }): Answer<Opened> {
+    const node = this.#node(id);
+    const handle = this.#files.open(node, flags);
+    if (how.killPrivileges) dropPrivileges(this.#union.at(node));
+    return { handle, flags: FOPEN_KEEP_CACHE | FOPEN_NOFLUSH };
+  }
+
+  create(parent: number, name: ByteString, how: Creation & { readonly flags: number }): Answer<Entry & Opened> {
+    const mode = how.mode & 0o7777;
+    const flags = (how.flags & (3 | C.O_SYNC)) | C.O_CREAT | C.O_EXCL | C.O_NOFOLLOW;
+    const make: Making["make"] = (fd, at) => raw.openat(fd, at, flags, mode);
+    const made = this.#create(parent, name, { ...how, type: C.S_IFREG, make });
+    if (typeof made === "number") return made;
+    const [node, fd] = made;
+    const handle = this.#files.adopt(node, fd, true);
+    return { ...this.#lend(node), handle, flags: FOPEN_KEEP_CACHE | FOPEN_NOFLUSH };
+  }
+
+  tmpfile(parent: number, how: Creation & { readonly flags: number }): Answer<Entry & Opened> {
+    const union = this.#union;
+    const directory = directoryFor(union, this.#node(parent));
+    useUmask(how.umask);
+    const flags = (how.flags & (C.O_EXCL | C.O_SYNC)) | C.O_TMPFILE | C.O_RDWR;
+    const fd = sys.openat(directory, ".", flags, how.mode & 0o7777);
+    const { uid, gid } = how.caller;
+    const inherited = (sys.fstat(directory).mode & 0o2000) !== 0;
+    raw.fchown(fd, uid, inherited ? -1 : gid);
+    const stat = sys.fstat(fd);
+    const ino = union.inodeNumber(stat);
+    const node = union.nodes.add({ type: C.S_IFREG, ino, upper: true, parts: [], lower: undefined, data: undefined });
+    node.fd = sys.openat(C.AT_FDCWD, `/proc/self/fd/${fd}`, C.O_RDWR);
+    return { ...this.#lend(node), handle: this.#files.adopt(node, fd, true), flags: FOPEN_KEEP_CACHE | FOPEN_NOFLUSH };
+  }
+
+  read(handle: number, into: Uint8Array, offset: number): number {
+    return raw.pread64(this.#files.fd(handle), into, into.length, offset);
+  }
+
+  write(handle: number, from: Uint8Array, at: { readonly offset: number; readonly killPrivileges: boolean }): number {
+    const written = raw.pwrite64(this.#files.fd(handle), from, from.length, at.offset);
+    if (at.killPrivileges) this.#dropPrivileges(handle);
+    return written;
+  }
+
+  #dropPrivileges(handle: number): void {
+    const node = this.#files.node(handle);
+    if (node?.upper) dropPrivileges(this.#union.at(node));
+  }
+
+  release(handle: number): void {
+    this.#files.close(handle);
+  }
+
+  fsync(handle: number, how: { readonly dataOnly: boolean }): number {
+    if (this.#union.options.volatile || !this.#files.node(handle)?.upper) return 0;
+    const fd = this.#files.fd(handle);
+    return how.dataOnly ? raw.fdatasync(fd) : raw.fsync(fd);
+  }
+
+  opendir(node: number): Answer<Opened> {
+    const handle = this.#files.openDirectory(this.#node(node));
+    return { handle, flags: FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR };
+  }
+
+  readdir(handle: number, offset: number, sink: DirectorySink): number {
+    this.#union.upper?.trim();
+    const { node, names } = this.#files.list(handle, offset === 0);
+    const above = node.names[0]?.parent ?? node;
+    for (let at = offset; at < names.length + 2; at++) {
+      const name = at === 0 ? "." : at === 1 ? ".." : (names[at - 2] as ByteString);
+      if (!sink.fits(name)) break;
+      if (at < 2) {
+        sink.add(name, at + 1, C.DT_DIR, (at === 0 ? node : above).ino);
+        continue;
+      }
+      // A name that went since the list was made is left out.
+      const child = this.#union.find(node, name);
+      if (child === undefined) continue;
+      if (sink.plus) sink.addEntry(name, at + 1, this.#lend(child));
+      else {
+        sink.add(name, at + 1, child.type >>> 12, child.ino);
+        this.#union.nodes.dropUnused(child);
+      }
+    }
+    return 0;
+  }
+
+  releasedir(handle: number): void {
+    this.#files.closeDirectory(handle);
+  }
+
+  fsyncdir(handle: number): number {
+    const { node } = this.#files.list(handle, false);
+    if (this.#union.options.volatile || !node.upper) return 0;
+    using directory = new sys.OwnedFd(sys.openat(...this.#union.at(node), C.O_RDONLY | C.O_DIRECTORY));
+    return raw.fsync(directory.fd);
+  }
+
+  statfs(): Answer<sys.StatFs> {
+    const { upper, options } = this.#union;
+    return upper === undefined ? sys.statfs(options.lowers[0] ?? "/") : raw.fstatfs(upper.rootFd);
+  }
+
+  getxattr(node: number, name: ByteString): Answer<Uint8Array | undefined> {
+    return getAttribute(this.#union, this.#node(node), name);
+  }
+
+  listxattr(node: number): Answer<readonly ByteString[]> {
+    return listAttributes(this.#union, this.#node(node));
+  }
+
+  setxattr(node: number, name: ByteString, change: XattrChange): number {
+    setAttribute(this.#union, this.#node(node), name, change);
+    return 0;
+  }
+
+  removexattr(node: number, name: ByteString): number {
+    removeAttribute(this.#union, this.#node(node), name);
+    return 0;
+  }
+
+  fallocate(
+    handle: number,
+    range: { readonly mode: number; readonly offset: number; readonly length: number },
+  ): number {
+    const fd = this.#files.writableFd(handle);
+    if (fd === undefined) throw new SyscallError("fallocate", 9);
+    return raw.fallocate(fd, range.mode, range.offset, range.length);
+  }
+
+  lseek(handle: number, offset: number, whence: number): number {
+    return raw.lseek(this.#files.fd(handle), offset, whence);
+  }
+}

@@ -1,0 +1,212 @@
+/**
+ * The state of one mounted union: its layers, the nodes the kernel knows, and how these are found. What can be done with
+ * them lies beside: ./copy-up.ts, ./create.ts, ./remove.ts, ./rename.ts, ./files.ts, ./attributes.ts.
+ *
+ *     upperdir/           what has changed, in the format of the kernel's overlayfs
+ *     workdir/work/       objects in the making, `#1`, `#2`, …; emptied at every mount
+ *         #whiteout       the whiteout of which all others are hard links
+ */
+import { LamellaError } from "../../errors/lamella-error.ts";
+import { SyscallError } from "../../errors/syscall-error.ts";
+import { removeTree } from "../../fs/remove-tree.ts";
+import type { ByteString } from "../../lib/bytes.ts";
+import { DirectoryLayer } from "../../overlayfs/directory-layer.ts";
+import type { DirectoryPart, Layer, MergedEntry, Place } from "../../overlayfs/layer.ts";
+import { LayerStack } from "../../overlayfs/layer-stack.ts";
+import type { OverlayXattrPrefix } from "../../overlayfs/xattr-names.ts";
+import * as C from "../../sys/constants.ts";
+import * as sys from "../../sys/syscalls.ts";
+import { type InodeNumber, type Node, NodeTable, upperKey, upperPart } from "./node.ts";
+import { originInode } from "./origin.ts";
+import { UpperLayer } from "./upper-layer.ts";
+
+/** What is mounted, and how. Paths are absolute. */
+export interface UnionOptions {
+  /** The uppermost first. */
+  readonly lowers: readonly ByteString[];
+  readonly upper?: ByteString | undefined;
+  /** On the file system of the upper; there with it. */
+  readonly work?: ByteString | undefined;
+  /** `user.overlay.` where `trusted.` attributes may not be set. */
+  readonly prefix: OverlayXattrPrefix;
+  /** Directories of lower layers can be renamed; else that is EXDEV. */
+  readonly redirectDir: boolean;
+  /** A change of metadata copies no data. */
+  readonly metacopy: boolean;
+  /** Nothing is synced to disk. */
+  readonly volatile?: boolean;
+}
+
+const EROFS = 30;
+
+/** The file systems of the layers are told apart in the uppermost byte of inode numbers. */
+const DEVICE_SHIFT = 24;
+
+/** Where an object of the upper layer is: a directory, and a name in it; or, with an empty name, the object itself. */
+export type At = readonly [fd: number, name: ByteString];
+
+export class Union implements Disposable {
+  readonly options: UnionOptions;
+  readonly nodes = new NodeTable();
+  readonly upper: UpperLayer | undefined;
+  readonly stack: LayerStack;
+  readonly root: Node;
+  readonly #layers: readonly Layer[];
+  readonly #workFd: sys.OwnedFd | undefined;
+  readonly #devices: string[] = [];
+  #lastTemporary = 0;
+
+  /** Errors: SyscallError when a layer cannot be opened. */
+  constructor(options: UnionOptions) {
+    this.options = options;
+    const { lowers, upper, work, prefix } = options;
+    const layers: Layer[] = [];
+    if (upper !== undefined && work !== undefined) {
+      this.upper = new UpperLayer(upper, this.nodes);
+      layers.push(this.upper);
+      this.#workFd = openWork(work);
+    }
+    for (const lower of lowers) layers.push(new DirectoryLayer(lower));
+    this.#layers = layers;
+    this.stack = new LayerStack(layers, { prefix });
+    const { stat, parts } = this.stack.root;
+    const own = this.upper === undefined ? parts : [upperPart(1), ...parts.slice(1)];
+    this.root = this.nodes.addRoot({
+      type: C.S_IFDIR,
+      ino: this.inodeNumber(stat),
+      upper: this.upper !== undefined,
+      parts: [...own],
+      lower: this.upper === undefined ? { layer: 0, path: "" } : undefined,
+      data: undefined,
+    });
+    this.root.lookups = 1;
+  }
+
+  [Symbol.dispose](): void {
+    this.#workFd?.[Symbol.dispose]();
+    this.stack[Symbol.dispose]();
+  }
+
+  layer(index: number): Layer {
+    const layer = this.#layers[index];
+    if (layer === undefined) throw new LamellaError("internal", "NO_SUCH_LAYER", `layer ${index}`);
+    return layer;
+  }
+
+  /** The directory for what is in the making. Errors: SyscallError EROFS without an upper. */
+  get workFd(): number {
+    return (this.#workFd ?? readOnly()).fd;
+  }
+
+  get writable(): UpperLayer {
+    return this.upper ?? readOnly();
+  }
+
+  /** A name in the work directory that nothing has. */
+  temporaryName(): ByteString {
+    return `#${(++this.#lastTemporary).toString(16)}`;
+  }
+
+  /** The name of overlay's own attribute. */
+  mark(name: string): ByteString {
+    return this.options.prefix + name;
+  }
+
+  /** A directory as overlay semantics ask for it. */
+  entryOf(node: Node, parts: readonly DirectoryPart[] = node.parts): MergedEntry {
+    const { root } = this.stack;
+    return { path: "", stat: root.stat, place: root.place, data: root.data, parts };
+  }
+
+  /** The child of that name, and what is known of it; undefined when there is none. It is lent to nobody yet. */
+  find(parent: Node, name: ByteString): Node | undefined {
+    const known = parent.children.get(name);
+    if (known !== undefined) return known;
+    const entry = this.stack.lookupIn(this.entryOf(parent), name);
+    return entry === undefined ? undefined : this.#nodeOf(entry, parent, name);
+  }
+
+  #nodeOf(entry: MergedEntry, parent: Node, name: ByteString): Node {
+    const { stat, place, data } = entry;
+    const upper = this.upper !== undefined && place.layer === 0;
+    const type = stat.mode & C.S_IFMT;
+    const linked = upper && type !== C.S_IFDIR ? this.nodes.byUpperInode.get(upperKey(stat)) : undefined;
+    if (linked !== undefined) {
+      this.nodes.addName(linked, parent, name);
+      return linked;
+    }
+    const lowerData = upper && data.layer === place.layer ? undefined : data;
+    const node = this.nodes.add({
+      type,
+      ino: this.#visibleInode(entry, upper),
+      upper,
+      parts: [...entry.parts],
+      lower: upper ? undefined : place,
+      data: type === C.S_IFREG ? lowerData : undefined,
+    });
+    if (upper && node.isDirectory) node.parts[0] = upperPart(node.id);
+    if (upper) this.nodes.setUpperKey(node, stat);
+    this.nodes.addName(node, parent, name);
+    return node;
+  }
+
+  /** That of what was copied up, as long as it can be told. */
+  #visibleInode(entry: MergedEntry, upper: boolean): InodeNumber {
+    if (!upper) return this.inodeNumber(entry.stat);
+    const below = entry.parts[1];
+    if (below !== undefined) {
+      const stat = this.stack.statPlace(below);
+      if (stat !== undefined) return this.inodeNumber(stat);
+    }
+    const origin = this.layer(0).getxattr(entry.place.path, this.mark("origin"));
+    return (origin && originInode(origin)) ?? this.inodeNumber(entry.stat);
+  }
+
+  inodeNumber(stat: sys.Stat): InodeNumber {
+    const device = `${stat.devMajor}:${stat.devMinor}`;
+    let index = this.#devices.indexOf(device);
+    if (index < 0) index = this.#devices.push(device) - 1;
+    return { inoLow: stat.inoLow, inoHigh: (stat.inoHigh | (index << DEVICE_SHIFT)) >>> 0 };
+  }
+
+  /** Where a node of the upper layer lies. */
+  at(node: Node): At {
+    const upper = this.writable;
+    if (node.isDirectory) return [upper.directory(node), "."];
+    const name = node.names[0];
+    return name === undefined ? [node.fd, ""] : [upper.directory(name.parent), name.name];
+  }
+
+  /** What is known of an object, its inode number as seen in the mount. */
+  stat(node: Node): sys.Stat {
+    const stat = node.upper ? this.#upperStat(node) : this.#placeStat(node.lower);
+    const { inoLow, inoHigh } = node.ino;
+    // A merged directory's link count would have to count the subdirectories of all its parts.
+    const nlink = node.isDirectory && node.parts.length > 1 ? 1 : stat.nlink;
+    const blocks = node.isMetacopy ? this.#placeStat(node.data).blocks : stat.blocks;
+    return { ...stat, inoLow, inoHigh, nlink, blocks };
+  }
+
+  #upperStat(node: Node): sys.Stat {
+    const [fd, name] = this.at(node);
+    return sys.statx(fd, name, name === "" ? C.AT_EMPTY_PATH : C.AT_SYMLINK_NOFOLLOW);
+  }
+
+  #placeStat(place: Place | undefined): sys.Stat {
+    const stat = place && this.stack.statPlace(place);
+    if (stat === undefined) throw new LamellaError("data_loss", "LAYER_CHANGED", "an object of a lower layer is gone");
+    return stat;
+  }
+}
+
+function readOnly(): never {
+  throw new SyscallError("open", EROFS);
+}
+
+/** Makes `work` in the work directory, empty. */
+function openWork(path: ByteString): sys.OwnedFd {
+  const work = `${path}/work`;
+  if (sys.statIfExists(C.AT_FDCWD, work) !== undefined) removeTree(work);
+  sys.mkdirat(C.AT_FDCWD, work, 0o700);
+  return sys.open(work, C.O_PATH | C.O_DIRECTORY);
+}
