@@ -1,12 +1,20 @@
-/** Mounts a union at its first argument, with the options that its second holds as JSON, and serves it. */
-import { writeSync } from "node:fs";
+/**
+ * Serves unions one after another. Each line of its input is JSON of where to mount and of a union's options; it prints
+ * `ready` when the mount is there, and `done` when it is gone.
+ */
+import { createReadStream, writeSync } from "node:fs";
+import { createInterface } from "node:readline";
 import { mountFuse } from "../../src/fuse/mount.ts";
 import { serve } from "../../src/fuse/session.ts";
 import type { UnionOptions } from "../../src/fuse/union/union.ts";
 import { UnionFileSystem } from "../../src/fuse/union/union-file-system.ts";
 
-const [target = "", options = ""] = process.argv.slice(2);
-using union = new UnionFileSystem(JSON.parse(options) as UnionOptions);
-using device = mountFuse({ target, source: "lamella", subtype: "lamella-overlay", allowOther: true });
-writeSync(1, "ready\n");
-serve(device.fd, union, { onError: (error) => console.error(error) });
+const lines = createInterface({ input: createReadStream("", { fd: 0 }) });
+for await (const line of lines) {
+  const { target, options } = JSON.parse(line) as { target: string; options: UnionOptions };
+  using union = new UnionFileSystem(options);
+  using device = mountFuse({ target, source: "lamella", subtype: "lamella-overlay", allowOther: true });
+  writeSync(1, "ready\n");
+  serve(device.fd, union, { onError: (error) => console.error(error) });
+  writeSync(1, "done\n");
+}

@@ -42,14 +42,19 @@ export function copyUp(union: Union, node: Node, extent: Extent = "all"): void {
   const origin = node.isRegular ? copyRegular(union, node, stat, target, extent) : copyOther(union, node, stat, target);
   sys.utimensat(target[0], ".", before);
   if (origin) markImpure(union, parent);
-  becomeUpper(union, node, target);
+  becomeUpper(union, node, target, stat);
 }
 
-/** Notes that a node lies in the upper layer now. */
-function becomeUpper(union: Union, node: Node, [fd, name]: At): void {
+/** Notes that a node lies in the upper layer now. A copy of one of several names has become a file of its own. */
+function becomeUpper(union: Union, node: Node, [fd, name]: At, below: sys.Stat): void {
   node.upper = true;
-  if (node.isDirectory) node.parts.unshift(upperPart(node.id));
-  else union.nodes.setUpperKey(node, sys.statx(fd, name));
+  if (node.isDirectory) {
+    node.parts.unshift(upperPart(node.id));
+    return;
+  }
+  const stat = sys.statx(fd, name);
+  union.nodes.setUpperKey(node, stat);
+  if (below.nlink > 1) node.ino = union.inodeNumber(stat);
 }
 
 /** Marks a directory that holds copied-up objects, whose inode numbers are not those of the upper layer. */

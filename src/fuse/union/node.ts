@@ -30,8 +30,8 @@ export class Node {
   readonly id: number;
   /** S_IF constant. */
   readonly type: number;
-  /** As seen in the mount; the same for as long as the node is known, copied up or not. */
-  readonly ino: InodeNumber;
+  /** As seen in the mount; the same when the node is copied up, but where that makes a file of its own out of a hard link. */
+  ino: InodeNumber;
   /** Loans of the kernel. */
   lookups = 0;
   /** Known names: one for a directory, none for the root and for what has been removed. */

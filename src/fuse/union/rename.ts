@@ -12,13 +12,13 @@ import * as sys from "../../sys/syscalls.ts";
 import { copyUp, markImpure } from "./copy-up.ts";
 import { directoryFor, isWhiteout } from "./create.ts";
 import { isUpperPart, type Name, type Node } from "./node.ts";
-import { existing, forgetName, isLowerPositive, keepOpen } from "./remove.ts";
+import { existing, forgetName, isLowerPositive, keepOpen, makeWhiteout } from "./remove.ts";
 import type { At, Union } from "./union.ts";
 
+const EEXIST = 17;
+const EXDEV = 18;
 const EINVAL = 22;
 const ENOTEMPTY = 39;
-const EXDEV = 18;
-const EEXIST = 17;
 /** The kernel takes no longer redirects (its `redirect_max`), the NUL that ends them counted. */
 const LONGEST_REDIRECT = 255;
 
@@ -56,13 +56,13 @@ function move(union: Union, from: Name, to: Name, node: Node, replaced: Node | u
   rename(union, node, from, to);
 }
 
-/** Some file systems (ZFS before 2.2) leave no whiteout themselves: it is put there before the eyes of nobody else. */
+/** File systems that leave no whiteout themselves (ZFS before 2.2) have it made at once after; a crash between shows both. */
 function moveLeaving(union: Union, source: At, target: At, leavesWhiteout: boolean): void {
-  if (!leavesWhiteout) {
-    sys.renameat2(...source, ...target);
-    return;
-  }
-  sys.renameat2(...source, ...target, C.RENAME_WHITEOUT);
+  const r = raw.renameat2(...source, ...target, leavesWhiteout ? C.RENAME_WHITEOUT : 0);
+  if (r >= 0) return;
+  if (r !== -EINVAL || !leavesWhiteout) throw new SyscallError("renameat2", -r);
+  sys.renameat2(...source, ...target);
+  makeWhiteout(union, source);
 }
 
 function exchange(union: Union, from: Name, to: Name, node: Node, other: Node): void {
