@@ -13,7 +13,8 @@ const lines = createInterface({ input: createReadStream("", { fd: 0 }) });
 for await (const line of lines) {
   const { target, options } = JSON.parse(line) as { target: string; options: UnionOptions };
   using union = new UnionFileSystem(options);
-  using device = mountFuse({ target, source: "lamella", subtype: "lamella-overlay", allowOther: true });
+  const readOnly = options.upper === undefined;
+  using device = mountFuse({ target, source: "lamella", subtype: "lamella-overlay", allowOther: true, readOnly });
   writeSync(1, "ready\n");
   serve(device.fd, union, { onError: (error) => console.error(error) });
   writeSync(1, "done\n");

@@ -29,6 +29,7 @@ export function copyUp(union: Union, node: Node, extent: Extent = "all"): void {
     if (node.isMetacopy && extent !== "metadata") copyUpData(union, node, extent);
     return;
   }
+  const { writable } = union;
   const name = node.names[0];
   const stat = union.stat(node);
   if (name === undefined) {
@@ -37,7 +38,7 @@ export function copyUp(union: Union, node: Node, extent: Extent = "all"): void {
   }
   const { parent } = name;
   copyUp(union, parent);
-  const target: At = [union.writable.directory(parent), name.name];
+  const target: At = [writable.directory(parent), name.name];
   const before = sys.fstat(target[0]);
   const origin = node.isRegular ? copyRegular(union, node, stat, target, extent) : copyOther(union, node, stat, target);
   sys.utimensat(target[0], ".", before);
@@ -146,14 +147,12 @@ function copyData(union: Union, data: Place, toFd: number): void {
   if (size > 0 && !union.options.volatile) sys.fsync(toFd);
 }
 
-/** Fetches the data of a file of which the upper layer has the metadata alone. */
+/** Fetches the data of a file of which the upper layer has the metadata alone. Its time becomes now, as with the kernel. */
 function copyUpData(union: Union, node: Node, extent: Extent): void {
   const [directory, name] = union.at(node);
   using file = openWritable([directory, name]);
-  const stat = sys.fstat(file.fd);
   if (extent === "all" && node.data !== undefined) copyData(union, node.data, file.fd);
   sys.lremovexattrat(directory, name, union.mark("metacopy"));
-  sys.utimensat(file.fd, "", stat);
   node.data = undefined;
 }
 
