@@ -155,11 +155,11 @@ function emptyDirectory(union: Union, node: Node, target: At): void {
   for (const { name } of whiteouts) sys.unlinkat(directory.fd, name);
 }
 
-/** Sets an absolute redirect on a metacopy file that gets one more name: it is found below under its first alone. */
+/** Sets an absolute redirect on a metacopy file that gets one more name: it is found below under its first alone. What cannot be said gets its data. */
 export function anchorMetacopy(union: Union, node: Node): void {
   const first = node.names[0];
-  if (!node.isMetacopy || first === undefined || redirectOf(union, node)?.startsWith("/")) return;
-  const path = absolutePath(union, node, first);
-  if (path.length > LONGEST_REDIRECT) copyUp(union, node);
+  if (!node.isMetacopy || redirectOf(union, node)?.startsWith("/")) return;
+  const path = first && absolutePath(union, node, first);
+  if (path === undefined || path.length > LONGEST_REDIRECT) copyUp(union, node);
   else sys.lsetxattrat(...union.at(node), union.mark("redirect"), Buffer.from(path, "latin1"));
 }

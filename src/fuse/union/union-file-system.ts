@@ -31,6 +31,7 @@ import {
   removeAttribute,
   setAttribute,
 } from "./attributes.ts";
+import { copyUp } from "./copy-up.ts";
 import { createObject, directoryFor, linkObject, type Making, useUmask } from "./create.ts";
 import { OpenFiles } from "./files.ts";
 import type { Node } from "./node.ts";
@@ -139,6 +140,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
   link(id: number, parent: number, name: ByteString): Answer<Entry> {
     if (name.length > LONGEST_NAME) return -ENAMETOOLONG;
     const node = this.#node(id);
+    copyUp(this.#union, node, "metadata");
     anchorMetacopy(this.#union, node);
     linkObject(this.#union, node, this.#node(parent), name);
     return this.#lend(node);

@@ -1,0 +1,117 @@
+/**
+ * The options of a union as mount(8) gives them: `lowerdir=/a:/b,upperdir=/u,workdir=/w,metacopy=on`. They have the names and
+ * defaults of the kernel's overlayfs; those of fuse-overlayfs that mean nothing here are taken and left.
+ *
+ * In `lowerdir` a colon parts two layers, the uppermost comes first. A backslash takes its meaning from the character behind
+ * it, from a comma too.
+ */
+import { LamellaError } from "../../errors/lamella-error.ts";
+import { type ByteString, bytesOfText } from "../../lib/bytes.ts";
+import { nearest } from "../../lib/nearest.ts";
+import type { UnionOptions } from "./union.ts";
+
+/** The mount as it was asked for. Paths may be relative. */
+export interface MountRequest {
+  readonly lowers: readonly ByteString[];
+  readonly upper: ByteString | undefined;
+  readonly work: ByteString | undefined;
+  /** `user.overlay.` attributes are asked for. */
+  readonly userxattr: boolean;
+  readonly features: Pick<UnionOptions, "redirectDir" | "metacopy" | "volatile">;
+  readonly readOnly: boolean;
+  readonly allowOther: boolean;
+}
+
+const switches: Readonly<Record<string, readonly string[]>> = {
+  redirect_dir: ["on", "off", "follow", "nofollow"],
+  metacopy: ["on", "off"],
+  index: ["off"],
+  nfs_export: ["off"],
+  xino: ["on", "off", "auto"],
+  uuid: ["on", "off", "auto", "null"],
+  verity: ["off"],
+  fsync: ["0", "1"],
+};
+const paths = ["lowerdir", "upperdir", "workdir"] as const;
+// biome-ignore format: a list
+const words = [
+  "userxattr", "volatile", "ro", "rw", "allow_other", "default_permissions", "dev", "nodev", "suid", "nosuid", "exec",
+  "noexec", "atime", "noatime", "relatime", "nonempty", "fast_ino", "static_nlink", "squash_to_none",
+];
+/** Taken with any value and left: they tune what there is nothing to tune of here. */
+const left = ["timeout", "threaded", "fast_ino", "context", "max_idle_threads", "fsname", "subtype"];
+
+/** Reads the value of `-o`. Errors: invalid_argument for what is unknown, missing, or contradicts itself. */
+export function parseMountOptions(text: string): MountRequest {
+  const given = new Map<string, string>();
+  for (const option of split(text, ",")) {
+    const equals = option.indexOf("=");
+    const name = equals < 0 ? option : option.slice(0, equals);
+    const value = equals < 0 ? undefined : option.slice(equals + 1);
+    check(name, value);
+    given.set(name, value ?? "");
+  }
+  const path = (name: (typeof paths)[number]): ByteString | undefined => {
+    const value = given.get(name);
+    return value === undefined ? undefined : bytesOfText(unescape(value));
+  };
+  const lowers = split(given.get("lowerdir") ?? "", ":").map((each) => bytesOfText(unescape(each)));
+  const upper = path("upperdir");
+  const work = path("workdir");
+  if (lowers.length === 0) throw wrong("a union needs at least one layer", "give the option lowerdir=DIRECTORY[:…]");
+  if ((upper === undefined) !== (work === undefined))
+    throw wrong("upperdir and workdir go together", "give both, on one file system, or neither for a read-only mount");
+  const metacopy = given.get("metacopy") === "on";
+  const redirect = given.get("redirect_dir") ?? (metacopy ? "on" : "off");
+  if (metacopy && redirect !== "on") throw wrong("metacopy=on needs redirect_dir=on", "give both, or none");
+  return {
+    lowers,
+    upper,
+    work,
+    userxattr: given.has("userxattr"),
+    features: {
+      redirectDir: redirect === "on",
+      metacopy,
+      volatile: given.has("volatile") || given.get("fsync") === "0",
+    },
+    readOnly: given.has("ro") || upper === undefined,
+    allowOther: given.has("allow_other"),
+  };
+}
+
+function check(name: string, value: string | undefined): void {
+  const allowed = switches[name];
+  if (allowed !== undefined) {
+    if (value === undefined || !allowed.includes(value)) throw wrong(`${name}=${value ?? ""} is not supported`, `one of: ${allowed.join(", ")}`);
+    return;
+  }
+  const isPath = paths.some((each) => each === name);
+  if (isPath ? value : value === undefined && words.includes(name)) return;
+  if (left.includes(name) && !isPath) return;
+  const known = [...Object.keys(switches), ...paths, ...words];
+  const [near] = nearest(name, known);
+  throw wrong(`unknown option: ${name}`, near === undefined ? `options: ${known.join(", ")}` : `did you mean ${near}?`);
+}
+
+function wrong(message: string, hint: string): LamellaError {
+  return new LamellaError("invalid_argument", "MOUNT_OPTION", message, { hint });
+}
+
+/** The parts of a list; a separator behind a backslash is none. Empty parts are left out. */
+function split(text: string, separator: string): string[] {
+  const parts: string[] = [];
+  let part = "";
+  for (let i = 0; i < text.length; i++) {
+    const character = text.charAt(i);
+    if (character === "\\") part += character + text.charAt(++i);
+    else if (character === separator) {
+      parts.push(part);
+      part = "";
+    } else part += character;
+  }
+  return [...parts, part].filter((each) => each !== "");
+}
+
+function unescape(text: string): string {
+  return text.replace(/\\(.)/g, "$1");
+}
