@@ -1,5 +1,5 @@
 /**
- * Bundles the command line into dist/cli/main.js, and the code of each worker thread into one file in the place tsc gave it.
+ * Bundles the command lines into dist/cli/main.js and dist/cli/lamella-overlay.js, and the code of each worker thread into one file in the place tsc gave it.
  * Node.js starts one file a quarter faster than the seventy of dist/src that `lamella info` needs, a thread several times.
  *
  * A module that finds files by its own place (`import.meta.url`) is told the place tsc gave it, whatever bundle it is in.
@@ -60,5 +60,6 @@ await Promise.all([
     join(project, "dist/cli/main.js"),
     "/* Contains commander (MIT, https://github.com/tj/commander.js). */\n",
   ),
+  bundle(join(project, "src/cli/lamella-overlay.ts"), join(project, "dist/cli/lamella-overlay.js")),
   ...threads.map((source) => bundle(source, compiled(source))),
 ]);

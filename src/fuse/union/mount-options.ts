@@ -53,9 +53,9 @@ export function parseMountOptions(text: string): MountRequest {
   }
   const path = (name: (typeof paths)[number]): ByteString | undefined => {
     const value = given.get(name);
-    return value === undefined ? undefined : bytesOfText(unescape(value));
+    return value === undefined ? undefined : bytesOfText(unescaped(value));
   };
-  const lowers = split(given.get("lowerdir") ?? "", ":").map((each) => bytesOfText(unescape(each)));
+  const lowers = split(given.get("lowerdir") ?? "", ":").map((each) => bytesOfText(unescaped(each)));
   const upper = path("upperdir");
   const work = path("workdir");
   if (lowers.length === 0) throw wrong("a union needs at least one layer", "give the option lowerdir=DIRECTORY[:…]");
@@ -82,7 +82,8 @@ export function parseMountOptions(text: string): MountRequest {
 function check(name: string, value: string | undefined): void {
   const allowed = switches[name];
   if (allowed !== undefined) {
-    if (value === undefined || !allowed.includes(value)) throw wrong(`${name}=${value ?? ""} is not supported`, `one of: ${allowed.join(", ")}`);
+    if (value === undefined || !allowed.includes(value))
+      throw wrong(`${name}=${value ?? ""} is not supported`, `one of: ${allowed.join(", ")}`);
     return;
   }
   const isPath = paths.some((each) => each === name);
@@ -112,6 +113,6 @@ function split(text: string, separator: string): string[] {
   return [...parts, part].filter((each) => each !== "");
 }
 
-function unescape(text: string): string {
+function unescaped(text: string): string {
   return text.replace(/\\(.)/g, "$1");
 }

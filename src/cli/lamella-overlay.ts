@@ -1,0 +1,91 @@
+/**
+ * `lamella-overlay [SOURCE] MOUNTPOINT -o OPTIONS`: mounts a union of layers through FUSE. It has the arguments of a mount
+ * helper and of fuse-overlayfs, so that `mount -t fuse.lamella-overlay`, podman's `mount_program` and containers/storage can
+ * call it. It returns when the mount can be used, and a process stays behind that serves it.
+ *
+ * Node.js cannot fork: this process starts itself again with `-f`, as the one that stays, and waits for what it says on a
+ * pipe. SIGTERM, SIGINT and SIGHUP unmount. Exit status: 0, 1 failed, 2 wrong usage.
+ */
+import { spawn } from "node:child_process";
+import { writeSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { parseMountOptions } from "../fuse/union/mount-options.ts";
+import { mountUnion } from "../fuse/union/mount-union.ts";
+import { bytesOfText } from "../lib/bytes.ts";
+import { reportError } from "./report-error.ts";
+import { usageError } from "./usage-error.ts";
+
+/** On which the process that stays tells the one that waits. */
+const PIPE = 3;
+/** What still uses the mount after a signal keeps it this long. */
+const GRACE_MS = 2000;
+
+interface Arguments {
+  readonly source: string;
+  readonly target: string;
+  readonly options: string;
+  readonly foreground: boolean;
+  /** Said on PIPE, instead of being known from this process's end. */
+  readonly tells: boolean;
+}
+
+function readArguments(args: readonly string[]): Arguments {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      option: { type: "string", short: "o", multiple: true, default: [] },
+      foreground: { type: "boolean", short: "f", default: false },
+      tells: { type: "boolean", default: false },
+    },
+  });
+  const target = positionals.at(-1);
+  if (target === undefined || positionals.length > 2)
+    throw usageError("usage: lamella-overlay [SOURCE] MOUNTPOINT -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR]");
+  const source = positionals.length === 2 ? (positionals[0] ?? "") : "lamella";
+  return { source, target, options: values.option.join(","), foreground: values.foreground, tells: values.tells };
+}
+
+/** Mounts and serves; settles when the mount is gone. */
+async function stay({ source, target, options, tells }: Arguments): Promise<void> {
+  const request = parseMountOptions(options);
+  // Root's mounts are for all users, as the kernel's own are; others have to be allowed to.
+  const allowOther = request.allowOther || process.getuid?.() === 0;
+  const union = await mountUnion({ ...request, allowOther }, bytesOfText(target), source);
+  process.chdir("/");
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    process.on(signal, () => {
+      union.unmount();
+      // A thread that waits for the kernel cannot be ended otherwise; users of the mount then get ENOTCONN.
+      setTimeout(() => process.kill(process.pid, "SIGKILL"), GRACE_MS).unref();
+    });
+  }
+  if (tells) writeSync(PIPE, "0");
+  await union.ended;
+}
+
+/** Starts the process that stays, and answers its exit status, or 0 when it has mounted. */
+async function start(args: readonly string[]): Promise<number> {
+  const script = process.argv[1] ?? "";
+  const child = spawn(process.execPath, [...process.execArgv, script, "-f", "--tells", ...args], {
+    detached: true,
+    // Whoever reads our standard error waits until nobody has it any more.
+    stdio: ["ignore", "ignore", "pipe", "pipe"],
+  });
+  child.stderr?.pipe(process.stderr);
+  const pipe = child.stdio[PIPE];
+  return new Promise((settle, fail) => {
+    child.once("error", fail);
+    child.once("close", (status) => settle(status ?? 1));
+    pipe?.once("data", () => process.exit(0));
+  });
+}
+
+const args = process.argv.slice(2);
+try {
+  const parsed = readArguments(args);
+  if (parsed.foreground) await stay(parsed);
+  else process.exitCode = await start(args);
+} catch (error) {
+  process.exitCode = reportError(error);
+}
