@@ -22,6 +22,8 @@ const ENODEV = 19;
 const ENOSYS = 38;
 const ECONNABORTED = 103;
 
+const CAP_FSETID = 1n << 4n;
+
 /** The longest request: a WRITE with its header, its structure, and MAX_DATA. */
 const LONGEST_REQUEST = MAX_DATA + 4096;
 
@@ -92,11 +94,25 @@ function kernelOf(fuseFd: number, passthrough: boolean): Kernel {
     openBacking: (fd) => {
       backing.fill(0);
       backing.writeInt32LE(fd, 0);
-      return raw.ioctl(fuseFd, FUSE_DEV_IOC_BACKING_OPEN, backing);
+      return withoutCapability(CAP_FSETID, () => raw.ioctl(fuseFd, FUSE_DEV_IOC_BACKING_OPEN, backing));
     },
     closeBacking: (id) => {
       backing.writeUInt32LE(id, 0);
       raw.ioctl(fuseFd, FUSE_DEV_IOC_BACKING_CLOSE, backing);
     },
   };
+}
+
+/**
+ * Passed writes go to the file below with the capabilities that the thread had when it registered the file. CAP_FSETID would
+ * let all who write leave set-id bits as they are.
+ */
+function withoutCapability(capability: bigint, use: () => number): number {
+  const sets = raw.capget();
+  if (typeof sets === "number") return sets;
+  const lowered = raw.capset({ ...sets, effective: sets.effective & ~capability });
+  if (lowered < 0) return lowered;
+  const result = use();
+  raw.capset(sets);
+  return result;
 }

@@ -16,6 +16,6 @@ for await (const line of lines) {
   const readOnly = options.upper === undefined;
   using device = mountFuse({ target, source: "lamella", subtype: "lamella-overlay", allowOther: true, readOnly });
   writeSync(1, "ready\n");
-  serve(device.fd, union, { onError: (error) => console.error(error) });
+  serve(device.fd, union, { passthrough: true, onError: (error) => console.error(error) });
   writeSync(1, "done\n");
 }

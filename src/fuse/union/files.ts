@@ -9,8 +9,10 @@ import type { ByteString } from "../../lib/bytes.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
+import type { Kernel, Opened } from "../file-system.ts";
 import { copyUp } from "./copy-up.ts";
 import type { Node } from "./node.ts";
+import { Passthrough } from "./passthrough.ts";
 import type { Union } from "./union.ts";
 
 const EBADF = 9;
@@ -30,22 +32,29 @@ export class OpenFiles {
   readonly #files = new Map<number, OpenFile>();
   readonly #directories = new Map<number, { readonly node: Node; names: readonly ByteString[] | undefined }>();
   #lastDirectory = 0;
+  #passthrough = new Passthrough(undefined);
 
   constructor(union: Union) {
     this.#union = union;
   }
 
-  /** Opens a regular file; what is opened for writing is copied up. Its handle. */
-  open(node: Node, flags: number): number {
+  /** From now on files are passed through where `kernel` can. */
+  mounted(kernel: Kernel): void {
+    this.#passthrough = new Passthrough(kernel);
+  }
+
+  /** Opens a regular file; what is opened for writing is copied up. */
+  open(node: Node, flags: number): Opened {
     const writable = (flags & 3) !== C.O_RDONLY || (flags & C.O_TRUNC) !== 0;
     if (writable) copyUp(this.#union, node, (flags & C.O_TRUNC) !== 0 ? "no-data" : "all");
     return this.adopt(node, this.#descriptor(node, flags & KEPT_FLAGS), writable);
   }
 
-  /** Takes an open descriptor of a node; its handle. */
-  adopt(node: Node, fd: number, writable: boolean): number {
-    this.#files.set(fd, { node, fd, writable, upper: node.upper && !node.isMetacopy });
-    return fd;
+  /** Takes an open descriptor of a node. */
+  adopt(node: Node, fd: number, writable: boolean): Opened {
+    const upper = node.upper && !node.isMetacopy;
+    this.#files.set(fd, { node, fd, writable, upper });
+    return this.#passthrough.opened(node, fd, { fd, stays: upper || this.#union.upper === undefined });
   }
 
   #descriptor(node: Node, flags: number): number {
@@ -81,6 +90,7 @@ export class OpenFiles {
     const file = this.#files.get(handle);
     if (file === undefined) return;
     this.#files.delete(handle);
+    this.#passthrough.closed(file.node);
     // The number of the handle itself stays taken until now, lest another file get it.
     if (file.fd !== handle) raw.close(file.fd);
     raw.close(handle);

@@ -19,10 +19,11 @@ import type {
   DirectorySink,
   Entry,
   FileSystem,
+  Kernel,
   Opened,
   XattrChange,
 } from "../file-system.ts";
-import { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH } from "../protocol.ts";
+import { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE } from "../protocol.ts";
 import {
   changeAttributes,
   dropPrivileges,
@@ -57,6 +58,10 @@ export class UnionFileSystem implements FileSystem, Disposable {
 
   [Symbol.dispose](): void {
     this.#union[Symbol.dispose]();
+  }
+
+  mounted(kernel: Kernel): void {
+    this.#files.mounted(kernel);
   }
 
   #node(id: number): Node {
@@ -165,9 +170,9 @@ export class UnionFileSystem implements FileSystem, Disposable {
 
   open(id: number, flags: number, how: { readonly killPrivileges: boolean }): Answer<Opened> {
     const node = this.#node(id);
-    const handle = this.#files.open(node, flags);
+    const opened = this.#files.open(node, flags);
     if (how.killPrivileges) dropPrivileges(this.#union.at(node));
-    return { handle, flags: FOPEN_KEEP_CACHE | FOPEN_NOFLUSH };
+    return opened;
   }
 
   create(parent: number, name: ByteString, how: Creation & { readonly flags: number }): Answer<Entry & Opened> {
@@ -177,8 +182,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
     const made = this.#create(parent, name, { ...how, type: C.S_IFREG, make });
     if (typeof made === "number") return made;
     const [node, fd] = made;
-    const handle = this.#files.adopt(node, fd, true);
-    return { ...this.#lend(node), handle, flags: FOPEN_KEEP_CACHE | FOPEN_NOFLUSH };
+    return { ...this.#lend(node), ...this.#files.adopt(node, fd, true) };
   }
 
   tmpfile(parent: number, how: Creation & { readonly flags: number }): Answer<Entry & Opened> {
@@ -194,7 +198,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
     const ino = union.inodeNumber(stat);
     const node = union.nodes.add({ type: C.S_IFREG, ino, upper: true, parts: [], lower: undefined, data: undefined });
     node.fd = sys.openat(C.AT_FDCWD, `/proc/self/fd/${fd}`, C.O_RDWR);
-    return { ...this.#lend(node), handle: this.#files.adopt(node, fd, true), flags: FOPEN_KEEP_CACHE | FOPEN_NOFLUSH };
+    return { ...this.#lend(node), ...this.#files.adopt(node, fd, true) };
   }
 
   read(handle: number, into: Uint8Array, offset: number): number {
