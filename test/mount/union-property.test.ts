@@ -92,8 +92,8 @@ async function compare(server: UnionServer, folder: string, features: Features, 
     for (const operations of lists) {
       mountKernel(kernel.merged, kernel.next());
       await server.mount(ours.merged, ours.next());
-      performAll(kernel.merged, operations);
-      performAll(ours.merged, operations);
+      const answers = performAll(kernel.merged, operations);
+      assert.deepEqual(performAll(ours.merged, operations), answers, "the answers differ (ours, the kernel's)");
       const expected = snapshot(kernel.merged);
       assertEqualViews(expected, snapshot(ours.merged), "the views differ");
       await server.unmount();

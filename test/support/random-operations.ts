@@ -130,107 +130,94 @@ export const operationSequence = fc.array(fc.array(operation, { minLength: 1, ma
   maxLength: 5,
 });
 
-/** Carries operations out below the directory `root`. */
-export function performAll(root: string, operations: readonly Operation[]): void {
+/** Carries operations out below the directory `root`. What came of each: 0, or a negative errno. */
+export function performAll(root: string, operations: readonly Operation[]): number[] {
   using at = sys.open(root, C.O_RDONLY | C.O_DIRECTORY);
-  for (const one of operations) perform(at.fd, one);
+  return operations.map((one) => Math.min(0, perform(at.fd, one)));
 }
 
-/** Carries one operation out beneath the open directory `root`. */
-function perform(root: number, { op, ...rest }: Operation): void {
+/** Carries one operation out beneath the open directory `root`; a negative errno when it was refused. */
+function perform(root: number, { op, ...rest }: Operation): number {
   const what = { op, ...rest } as Operation;
   switch (what.op) {
     case "mkdir":
-      raw.mkdirat(root, what.path, what.mode);
-      raw.fchmodat2(root, what.path, what.mode, C.AT_SYMLINK_NOFOLLOW);
-      return;
+      return (
+        raw.mkdirat(root, what.path, what.mode) || raw.fchmodat2(root, what.path, what.mode, C.AT_SYMLINK_NOFOLLOW)
+      );
     case "write":
-      withFile(root, what.path, C.O_WRONLY | C.O_CREAT | C.O_TRUNC, (fd) => void raw.write(fd, bytes(what.text)));
-      return;
+      return withFile(root, what.path, C.O_WRONLY | C.O_CREAT | C.O_TRUNC, (fd) => raw.write(fd, bytes(what.text)));
     case "append":
-      withFile(root, what.path, C.O_WRONLY | C.O_APPEND, (fd) => void raw.write(fd, bytes(what.text)));
-      return;
+      return withFile(root, what.path, C.O_WRONLY | C.O_APPEND, (fd) => raw.write(fd, bytes(what.text)));
     case "truncate":
-      withFile(root, what.path, C.O_WRONLY, (fd) => void raw.ftruncate(fd, what.size));
-      return;
+      return withFile(root, what.path, C.O_WRONLY, (fd) => raw.ftruncate(fd, what.size));
     case "disguise":
-      disguise(root, what.path);
-      return;
+      return disguise(root, what.path);
     case "open":
-      withFile(root, what.path, C.O_RDWR, () => undefined);
-      return;
+      return withFile(root, what.path, C.O_RDWR, () => 0);
     case "chmod":
-      raw.fchmodat2(root, what.path, what.mode, C.AT_SYMLINK_NOFOLLOW);
-      return;
+      return raw.fchmodat2(root, what.path, what.mode, C.AT_SYMLINK_NOFOLLOW);
     case "chown":
-      raw.fchownat(root, what.path, what.uid, what.gid, C.AT_SYMLINK_NOFOLLOW);
-      return;
+      return raw.fchownat(root, what.path, what.uid, what.gid, C.AT_SYMLINK_NOFOLLOW);
     case "touch":
-      raw.utimensat(root, what.path, 0, 0, what.sec, what.nsec);
-      return;
+      return raw.utimensat(root, what.path, 0, 0, what.sec, what.nsec);
     case "setxattr":
-      raw.lsetxattrat(root, what.path, what.name, bytes(what.value));
-      return;
+      return raw.lsetxattrat(root, what.path, what.name, bytes(what.value));
     case "removexattr":
-      raw.lremovexattrat(root, what.path, what.name);
-      return;
+      return raw.lremovexattrat(root, what.path, what.name);
     case "acl":
-      raw.lsetxattrat(root, what.path, "system.posix_acl_access", acl(what.uid));
-      return;
+      return raw.lsetxattrat(root, what.path, "system.posix_acl_access", acl(what.uid));
     case "link":
-      raw.linkat(root, what.path, root, what.to);
-      return;
+      return raw.linkat(root, what.path, root, what.to);
     case "symlink":
-      raw.symlinkat(what.target, root, what.path);
-      return;
+      return raw.symlinkat(what.target, root, what.path);
     case "mknod":
-      raw.mknodat(root, what.path, what.type === "fifo" ? C.S_IFIFO | 0o644 : C.S_IFCHR | 0o600, 1, 3);
-      return;
+      return raw.mknodat(root, what.path, what.type === "fifo" ? C.S_IFIFO | 0o644 : C.S_IFCHR | 0o600, 1, 3);
     case "rename":
-      raw.renameat2(root, what.path, root, what.to);
-      return;
+      return raw.renameat2(root, what.path, root, what.to);
     case "exchange":
-      raw.renameat2(root, what.path, root, what.to, C.RENAME_EXCHANGE);
-      return;
+      return raw.renameat2(root, what.path, root, what.to, C.RENAME_EXCHANGE);
     case "remove":
-      removeTree(root, what.path);
-      return;
+      return removeTree(root, what.path);
     default:
-      what satisfies never;
+      return what satisfies never;
   }
 }
 
 /** Other content of the same size under the same modification time. */
-function disguise(root: number, path: string): void {
+function disguise(root: number, path: string): number {
   const stat = raw.statx(root, path);
-  if (typeof stat === "number" || (stat.mode & C.S_IFMT) !== C.S_IFREG || stat.size === 0) return;
-  withFile(root, path, C.O_RDWR, (fd) => {
+  if (typeof stat === "number") return stat;
+  if ((stat.mode & C.S_IFMT) !== C.S_IFREG || stat.size === 0) return 0;
+  const r = withFile(root, path, C.O_RDWR, (fd) => {
     const first = Buffer.alloc(1);
     raw.pread64(fd, first, 1, 0);
     first[0] = (first[0] ?? 0) ^ 1;
-    raw.pwrite64(fd, first, 1, 0);
+    return raw.pwrite64(fd, first, 1, 0);
   });
-  raw.utimensat(root, path, stat.atimeSec, stat.atimeNsec, stat.mtimeSec, stat.mtimeNsec);
+  if (r < 0) return r;
+  return raw.utimensat(root, path, stat.atimeSec, stat.atimeNsec, stat.mtimeSec, stat.mtimeNsec);
 }
 
-export function removeTree(root: number, path: string): void {
-  if (raw.unlinkat(root, path) >= 0 || raw.unlinkat(root, path, C.AT_REMOVEDIR) >= 0) return;
+/** A negative errno when something of it is left. */
+export function removeTree(root: number, path: string): number {
+  if (raw.unlinkat(root, path) >= 0 || raw.unlinkat(root, path, C.AT_REMOVEDIR) >= 0) return 0;
   const fd = raw.openat(root, path, C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW);
-  if (fd < 0) return;
+  if (fd < 0) return fd;
   const entries: raw.DirEntry[] = [];
   while (raw.getdents64(fd, entries) > 0);
   for (const { name } of entries) removeTree(fd, name);
   raw.close(fd);
-  raw.unlinkat(root, path, C.AT_REMOVEDIR);
+  return raw.unlinkat(root, path, C.AT_REMOVEDIR);
 }
 
-function withFile(root: number, path: string, flags: number, use: (fd: number) => void): void {
+function withFile(root: number, path: string, flags: number, use: (fd: number) => number): number {
   const stat = raw.statx(root, path);
-  if (typeof stat !== "number" && (stat.mode & C.S_IFMT) !== C.S_IFREG) return;
+  if (typeof stat !== "number" && (stat.mode & C.S_IFMT) !== C.S_IFREG) return 0;
   const fd = raw.openat(root, path, flags | C.O_NOFOLLOW | C.O_NONBLOCK, 0o644);
-  if (fd < 0) return;
-  use(fd);
+  if (fd < 0) return fd;
+  const result = use(fd);
   raw.close(fd);
+  return result;
 }
 
 /** The bytes of a text of the pool; `5000 bytes` stands for that many, so that a sequence stays readable. */
