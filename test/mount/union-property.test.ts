@@ -12,13 +12,18 @@ import fc from "fast-check";
 import { umount } from "../../src/fs/mounts.ts";
 import type { UnionOptions } from "../../src/fuse/union/union.ts";
 import * as sys from "../../src/sys/syscalls.ts";
-import { privateMounts, sh } from "../support/overlay-lab.ts";
+import { inUserNamespace, privateMounts, sh } from "../support/overlay-lab.ts";
 import { type Operation, operationSequence, performAll, plantedTree } from "../support/random-operations.ts";
 import { differences, snapshot, type TreeSnapshot } from "../support/tree-snapshot.ts";
 import { UnionServer } from "../support/union-server.ts";
+import { againInUserNamespace } from "../support/user-namespace.ts";
 
 const numRuns = Number(process.env.LAMELLA_UNION_RUNS ?? 25);
 const seed = process.env.LAMELLA_UNION_SEED;
+
+/** In a user namespace marks are attributes of users; the kernel has neither redirects nor metacopy there. */
+const rootless = inUserNamespace();
+const prefix = rootless ? "user.overlay." : "trusted.overlay.";
 
 interface Features {
   readonly redirectDir: boolean;
@@ -49,12 +54,12 @@ class Stack {
     const lowers = [...this.layers];
     const upper = this.#directory("upper");
     this.layers.unshift(upper);
-    return { lowers, upper, work: this.#directory("work"), prefix: "trusted.overlay.", ...this.#features };
+    return { lowers, upper, work: this.#directory("work"), prefix, ...this.#features };
   }
 
   readOnly(): UnionOptions {
     const bottom = this.#directory("empty");
-    return { lowers: [...this.layers, bottom], prefix: "trusted.overlay.", ...this.#features };
+    return { lowers: [...this.layers, bottom], prefix, ...this.#features };
   }
 
   #directory(name: string): string {
@@ -67,7 +72,9 @@ class Stack {
 function mountKernel(target: string, { lowers, upper, work, redirectDir, metacopy }: UnionOptions): void {
   const on = (value: boolean): string => (value ? "on" : "off");
   // What has been written with redirects is followed, whether or not new ones are made.
-  const own = `index=off,redirect_dir=${redirectDir ? "on" : "follow"},metacopy=${on(metacopy)}`;
+  const own = rootless
+    ? "index=off,userxattr"
+    : `index=off,redirect_dir=${redirectDir ? "on" : "follow"},metacopy=${on(metacopy)}`;
   const rest = upper === undefined ? "" : `,upperdir=${upper},workdir=${work}`;
   sys.mount("overlay", target, "overlay", 0, `${own},lowerdir=${lowers.join(":")}${rest}`);
 }
@@ -115,10 +122,8 @@ async function compare(server: UnionServer, folder: string, features: Features, 
   }
 }
 
-for (const features of [
-  { redirectDir: true, metacopy: true },
-  { redirectDir: false, metacopy: false },
-]) {
+const plain: Features = { redirectDir: false, metacopy: false };
+for (const features of rootless ? [plain] : [{ redirectDir: true, metacopy: true }, plain]) {
   test(`random operations give what the kernel gives, with ${JSON.stringify(features)}`, async (t) => {
     const ready = privateMounts();
     if (ready !== true) return t.skip(ready);
@@ -134,3 +139,5 @@ for (const features of [
     await fc.assert(check, { numRuns, ...(seed === undefined ? {} : { seed: Number(seed) }) });
   });
 }
+
+if (!rootless) test("the same in a user namespace", (t) => againInUserNamespace(t, import.meta.filename));

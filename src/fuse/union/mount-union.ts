@@ -43,9 +43,14 @@ export async function mountUnion(request: MountRequest, target: ByteString, sour
   if (opened.error !== undefined) throw fromPlainError(opened.error);
   const at = absolute(target);
   const { readOnly, allowOther } = request;
-  const device = mountFuse({ target: at, source, subtype: "lamella-overlay", allowOther, readOnly });
-  // The thread has it from here on; it is closed when the process ends.
-  worker.postMessage(device.release());
+  try {
+    const device = mountFuse({ target: at, source, subtype: "lamella-overlay", allowOther, readOnly });
+    // The thread has it from here on; it is closed when the process ends.
+    worker.postMessage(device.release());
+  } catch (error) {
+    await worker.terminate();
+    throw error;
+  }
   return { ended, unmount: () => unmountFuse(at) };
 }
 

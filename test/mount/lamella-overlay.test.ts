@@ -1,0 +1,104 @@
+/** The program lamella-overlay: its arguments, that it stays behind, and how it ends. */
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { isMountPoint, mountAt, umount } from "../../src/fs/mounts.ts";
+import { inUserNamespace, privateMounts } from "../support/overlay-lab.ts";
+import { againInUserNamespace } from "../support/user-namespace.ts";
+
+const program = join(import.meta.dirname, "../../src/cli/lamella-overlay.ts");
+
+interface Folders {
+  readonly path: (name: string) => string;
+  /** The three directories of a union over `lower`. */
+  readonly options: string;
+}
+
+function folders(t: TestContext): Folders | undefined {
+  const ready = privateMounts();
+  if (ready !== true) {
+    t.skip(ready);
+    return undefined;
+  }
+  const folder = fs.mkdtempSync(join(tmpdir(), "lamella-overlay-"));
+  const path = (name: string): string => join(folder, name);
+  for (const name of ["lower", "upper", "work", "merged"]) fs.mkdirSync(path(name));
+  fs.mkdirSync(path("lower/dir"));
+  fs.writeFileSync(path("lower/dir/file"), "text");
+  t.after(() => {
+    umount(path("merged"));
+    fs.rmSync(folder, { recursive: true });
+  });
+  return { path, options: `lowerdir=${path("lower")},upperdir=${path("upper")},workdir=${path("work")}` };
+}
+
+function run(...args: readonly string[]): { readonly status: number | null; readonly stderr: string } {
+  return spawnSync(process.execPath, [...process.execArgv, program, ...args], { encoding: "utf8" });
+}
+
+/** The process that serves a mount: its options name the directories. */
+function serverOf(target: string): number {
+  return Number(execFileSync("pgrep", ["-f", `lamella-overlay.*--tells .*${target}`], { encoding: "utf8" }).trim());
+}
+
+async function gone(pid: number): Promise<void> {
+  for (let i = 0; fs.existsSync(`/proc/${pid}`); i++) {
+    assert.ok(i < 200, "the process does not end");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+test("it mounts, serves after it has returned, and ends with the mount", async (t) => {
+  const at = folders(t);
+  if (!at) return;
+  const target = at.path("merged");
+  const { status, stderr } = run("source", target, "-o", at.options);
+  assert.equal(status, 0, stderr);
+  assert.equal(mountAt(target)?.type, "fuse.lamella-overlay");
+  assert.equal(mountAt(target)?.source, "source");
+  fs.appendFileSync(join(target, "dir/file"), " and more");
+  fs.rmSync(join(target, "dir"), { recursive: true });
+  fs.mkdirSync(join(target, "dir"));
+  assert.deepEqual(fs.readdirSync(join(target, "dir")), []);
+  const pid = serverOf(target);
+  umount(target);
+  await gone(pid);
+  const marks = execFileSync("getfattr", ["-d", "-m", "-", "--absolute-names", at.path("upper/dir")]).toString();
+  assert.match(marks, inUserNamespace() ? /^user.overlay.opaque="y"/m : /^trusted.overlay.opaque="y"/m);
+});
+
+test("SIGTERM unmounts", async (t) => {
+  const at = folders(t);
+  if (!at) return;
+  const target = at.path("merged");
+  const { status, stderr } = run("-o", `${at.options},redirect_dir=on`, target);
+  assert.equal(status, 0, stderr);
+  fs.renameSync(join(target, "dir"), join(target, "moved"));
+  const pid = serverOf(target);
+  process.kill(pid, "SIGTERM");
+  await gone(pid);
+  assert.equal(isMountPoint(target), false);
+  assert.deepEqual(fs.readdirSync(at.path("upper")).sort(), ["dir", "moved"]);
+});
+
+test("what cannot be mounted is said, and leaves nothing", (t) => {
+  const at = folders(t);
+  if (!at) return;
+  const target = at.path("merged");
+  for (const [args, said] of [
+    [["-o", "lowerdir=/nonexistent", target], /nonexistent: ENOENT/],
+    [["-o", "lowerdr=/", target], /did you mean lowerdir/],
+    [["-o", at.options], /usage/],
+    [["-o", at.options, at.path("missing")], /missing: ENOENT/],
+  ] as const) {
+    const { status, stderr } = run(...args);
+    assert.notEqual(status, 0);
+    assert.match(stderr, said);
+  }
+  assert.equal(isMountPoint(target), false);
+});
+
+if (!inUserNamespace()) test("the same in a user namespace", (t) => againInUserNamespace(t, import.meta.filename));
