@@ -85,8 +85,12 @@ function timeless(tree: TreeSnapshot): TreeSnapshot {
   return { lines: new Map(lines), inodes: tree.inodes };
 }
 
-function assertEqualViews(kernel: TreeSnapshot, ours: TreeSnapshot, what: string): void {
-  const linked = [...kernel.inodes.keys()];
+/**
+ * `links`: hard links are compared, too. In a user namespace the kernel shows the names of a copied-up file as different ones
+ * until it forgets them, as it cannot note there where a copy came from.
+ */
+function assertEqualViews(kernel: TreeSnapshot, ours: TreeSnapshot, what: string, links = true): void {
+  const linked = links ? [...kernel.inodes.keys()] : [];
   const found = differences(timeless(kernel), timeless(ours), linked);
   assert.deepEqual(found, [], `${what} (the kernel's | ours)`);
 }
@@ -102,7 +106,7 @@ async function compare(server: UnionServer, folder: string, features: Features, 
       const answers = performAll(kernel.merged, operations);
       assert.deepEqual(performAll(ours.merged, operations), answers, "the answers differ (ours, the kernel's)");
       const expected = snapshot(kernel.merged);
-      assertEqualViews(expected, snapshot(ours.merged), "the views differ");
+      assertEqualViews(expected, snapshot(ours.merged), "the views differ", !rootless);
       await server.unmount();
       umount(kernel.merged);
     }
