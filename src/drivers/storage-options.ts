@@ -54,8 +54,8 @@ export const storageOptions = {
     {
       name: "fuse_overlay.mount_program",
       value: "text",
-      meaning: "absolute path of the program that mounts the layers",
-      standard: "fuse-overlayfs in the system's folders",
+      meaning: "absolute path of the program that mounts the layers, or `lamella-overlay` for Lamella's own",
+      standard: "fuse-overlayfs in the system's folders, else lamella-overlay",
     },
   ],
   btrfs: [

@@ -11,6 +11,8 @@ export interface FuseOverlaySuiteOptions {
   /** Makes an empty directory for the driver's home; removed with what is in it. */
   readonly makeHome: () => string;
   readonly skip?: string | undefined;
+  /** As the driver's option has it; default: fuse-overlayfs, which must be installed. */
+  readonly mountProgram?: string;
   /** Length of the deep chain. */
   readonly depth?: number;
   /** Layers to make and remove. */
@@ -28,10 +30,14 @@ export interface FuseOverlaySuiteOptions {
 export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions): void {
   // Each turn starts and ends a process.
   const { makeHome, depth = 128, cycles = 200, runs = 20 } = options;
-  const missing = findProgram("fuse-overlayfs") === undefined ? "fuse-overlayfs is not installed" : undefined;
+  const { mountProgram } = options;
+  const isThere = mountProgram !== undefined || findProgram("fuse-overlayfs") !== undefined;
+  const missing = isThere ? undefined : "fuse-overlayfs is not installed";
+  const driverOptions = mountProgram === undefined ? {} : { "fuse_overlay.mount_program": mountProgram };
   const skip = options.skip ?? missing;
   testDriver(`fuse-overlay on ${place}`, fuseOverlayFactory, {
     makeHome,
+    driverOptions,
     skip,
     depth,
     cycles,
@@ -58,6 +64,7 @@ export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions)
   });
   testDriverProperty(`fuse-overlay on ${place}`, fuseOverlayFactory, {
     makeHome,
+    driverOptions,
     skip,
     runs,
     acls: options.acls ?? true,

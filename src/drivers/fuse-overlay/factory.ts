@@ -20,13 +20,15 @@ export const fuseOverlayFactory: DriverFactory = {
   layersFolder: "",
   probe: async (home) => probe(home),
   open: async (home, given) => {
-    const program = chooseMountProgram(readOptions("fuse-overlay", given).text("fuse_overlay.mount_program"));
+    const userNamespace = inUserNamespace();
+    const named = readOptions("fuse-overlay", given).text("fuse_overlay.mount_program");
+    const program = chooseMountProgram(named, { userNamespace });
     for (const need of needs) {
       const why = need.lacking();
       if (why !== undefined) throw unsupported("fuse-overlay", home, why, need.remedy);
     }
     for (const [name, mode] of linkedFolders) makeDirectory(`${home}${name}`, mode);
-    return new FuseOverlayDriver(home, program, { userNamespace: inUserNamespace() });
+    return new FuseOverlayDriver(home, program, { userNamespace });
   },
 };
 
@@ -73,9 +75,9 @@ function probe(home: ByteString): readonly ProbeResult[] {
 
 /** Mounts a trial, and removes a directory of its lower layer. */
 function tryMount(home: ByteString): ProbeResult[] {
-  const remedy = "install the package fuse-overlayfs";
+  const remedy = "install the package fuse-overlayfs, which mounts where this does not";
   try {
-    const program = chooseMountProgram(undefined);
+    const program = chooseMountProgram(undefined, { userNamespace: inUserNamespace() });
     return withTrialDirectory(home, (directory) => {
       const { lower, upper, target } = makeTrialLayers(directory, "0");
       const layers = { lowers: ["0/lower"], upper: "0/upper", work: "0/work", volatile: true };
@@ -90,9 +92,13 @@ function tryMount(home: ByteString): ProbeResult[] {
       const file = sys.statIfExists(AT_FDCWD, `${upper}/.wh.dir`);
       const how = device !== undefined ? "a device 0:0" : file !== undefined ? "a file named .wh." : undefined;
       if (how === undefined || sys.statIfExists(AT_FDCWD, `${lower}/dir/file`) === undefined)
-        throw new LamellaError("failed_precondition", "FUSE_MOUNT", `${program} leaves no mark of a removed directory`);
+        throw new LamellaError(
+          "failed_precondition",
+          "FUSE_MOUNT",
+          `${program.path} leaves no mark of a removed directory`,
+        );
       return [
-        { name: "fuse_mount", ok: true, reason: `${program} mounts layers`, required: true },
+        { name: "fuse_mount", ok: true, reason: `${program.path} mounts layers`, required: true },
         { name: "whiteouts", ok: true, reason: `removing a lower directory leaves ${how}`, required: true },
       ];
     });

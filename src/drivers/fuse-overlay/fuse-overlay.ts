@@ -1,7 +1,7 @@
 /**
- * The driver fuse-overlay: overlay2's layout (../overlay2/layout.ts), stacked by a process of the program fuse-overlayfs. It
- * is for where the kernel's overlayfs cannot go: file systems that it takes no upper directory from, and kernels that let no
- * user namespace mount it.
+ * The driver fuse-overlay: overlay2's layout (../overlay2/layout.ts), stacked by a process of the program fuse-overlayfs, or
+ * of our own (./mount-program.ts). It is for where the kernel's overlayfs cannot go: file systems that it takes no upper
+ * directory from, and kernels that let no user namespace mount it.
  *
  * A mount belongs to this process's mount namespace. It is shared by all who use the layer, counted as every mount, and ends
  * with the last of them; threads in other mount namespaces get a detached copy of it. A process whose mount is gone ends by
@@ -20,7 +20,7 @@ import type { LayerMarks } from "../../overlayfs/layer-marks.ts";
 import type { DriverCapabilities, LayerId, LayerView, Use } from "../driver.ts";
 import { LinkedLayersDriver } from "../overlay2/linked-layers.ts";
 import type { ViewOptions } from "../stack-driver.ts";
-import { runMountProgram } from "./mount-program.ts";
+import { type MountProgram, runMountProgram } from "./mount-program.ts";
 
 /** So many layers are tested; the program itself knows no limit. */
 const MOST_LAYERS = 500;
@@ -29,10 +29,10 @@ export class FuseOverlayDriver extends LinkedLayersDriver {
   readonly name = "fuse-overlay";
   readonly capabilities: DriverCapabilities = { nativeDiff: true, stacks: true, maxDepth: MOST_LAYERS, quota: false };
   protected readonly marks: LayerMarks;
-  readonly #program: string;
+  readonly #program: MountProgram;
 
-  /** The home exists with its folders. `program`: absolute path. */
-  constructor(home: ByteString, program: string, options: { readonly userNamespace: boolean }) {
+  /** The home exists with its folders. */
+  constructor(home: ByteString, program: MountProgram, options: { readonly userNamespace: boolean }) {
     super(home);
     this.#program = program;
     this.marks = { prefix: options.userNamespace ? "user.overlay." : "trusted.overlay.", marks: "any" };
@@ -43,7 +43,7 @@ export class FuseOverlayDriver extends LinkedLayersDriver {
   }
 
   details(): readonly (readonly [string, string])[] {
-    return [["Mount Program", this.#program]];
+    return [["Mount Program", this.#program.path]];
   }
 
   override async view(id: LayerId, options: ViewOptions = {}): Promise<Use<LayerView>> {

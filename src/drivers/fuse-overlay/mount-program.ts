@@ -1,15 +1,21 @@
 /**
- * The program that mounts the layers: fuse-overlayfs, a process for each mount, which ends with it. It is started in the
- * home, so that layers have names without the characters its options give a meaning to; the mount point alone is absolute,
- * since the process goes to `/` when it is ready. The program returns then, and the process stays behind.
+ * The program that mounts the layers, a process for each mount, which ends with it: fuse-overlayfs where it is installed, else
+ * our own (../../cli/lamella-overlay.ts), which takes the same arguments. It is started in the home, so that layers have names
+ * without the characters its options give a meaning to; the mount point alone is absolute, since the process goes to `/` when
+ * it is ready. The program returns then, and the process stays behind.
  */
 import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { findProgram, isProgram, systemFolders } from "../../fs/find-program.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 
 /** It loads the directories of the roots before it is ready; this long means that it hangs. */
 const TIMEOUT_MS = 60_000;
+/** Our own program, in place of a path. */
+const OWN = "lamella-overlay";
 
 /** Layers to mount, by paths relative to the home. */
 export interface FuseLayers {
@@ -21,29 +27,62 @@ export interface FuseLayers {
   readonly volatile: boolean;
 }
 
-/** The program to use: the one given, or the one that is there. Errors: failed_precondition. */
-export function chooseMountProgram(given: string | undefined): string {
-  const path = given ?? findProgram("fuse-overlayfs");
-  if (path?.startsWith("/") && isProgram(path)) return path;
-  const what = given === undefined ? "there is no program fuse-overlayfs" : `${given} is no program`;
-  throw new LamellaError("failed_precondition", "NO_MOUNT_PROGRAM", what, {
-    hint: "install the package fuse-overlayfs, or name the program: --driver-opt fuse_overlay.mount_program=/absolute/path",
+export interface MountProgram {
+  /** What people are told: its path. */
+  readonly path: string;
+  /** The words that start it. */
+  readonly command: readonly string[];
+  /** Further options it takes, as `name` or `name=value`. */
+  readonly options: readonly string[];
+}
+
+/** The program to use: the one given, the one that is installed, or ours. Errors: failed_precondition. */
+export function chooseMountProgram(
+  given: string | undefined,
+  { userNamespace }: { userNamespace: boolean },
+): MountProgram {
+  const path = given === OWN ? undefined : (given ?? findProgram("fuse-overlayfs"));
+  if (path === undefined) return ownProgram(userNamespace);
+  if (path.startsWith("/") && isProgram(path)) return { path, command: [path], options: [] };
+  throw new LamellaError("failed_precondition", "NO_MOUNT_PROGRAM", `${given} is no program`, {
+    hint: `name a program by its absolute path, or say ${OWN} for Lamella's own`,
   });
 }
 
-/** The arguments for the program, without the mount point. */
-export function mountArguments({ lowers, upper, work, volatile }: FuseLayers): string[] {
-  // fast_ino: without it, a name is opened in every layer below to find out its inode number.
-  const options = [`lowerdir=${lowers.join(":")}`, "fast_ino=1"];
+/** Neither redirects nor metacopy, which fuse-overlayfs would not understand in the same home. */
+function ownProgram(userNamespace: boolean): MountProgram {
+  const at = (place: string): string => fileURLToPath(new URL(place, import.meta.url));
+  const isCompiled = import.meta.url.endsWith(".js");
+  const compiled = at(isCompiled ? "../../../cli/lamella-overlay.js" : "../../../dist/cli/lamella-overlay.js");
+  // Run from the sources, all the same the one that starts quickly, if `npm run build` has made it.
+  const path = isCompiled || existsSync(compiled) ? compiled : at("../../cli/lamella-overlay.ts");
+  // It is started elsewhere than this process was.
+  const nodeOptions =
+    path === compiled ? [] : process.execArgv.map((word) => (word.startsWith("./") ? resolve(word) : word));
+  const command = [process.execPath, ...nodeOptions, path];
+  return { path, command, options: ["redirect_dir=off", "metacopy=off", ...(userNamespace ? ["userxattr"] : [])] };
+}
+
+/** The options for the program. */
+function optionsOf({ lowers, upper, work, volatile }: FuseLayers, further: readonly string[]): string {
+  // fast_ino: without it, fuse-overlayfs opens a name in every layer below to find out its inode number.
+  const options = [`lowerdir=${lowers.join(":")}`, "fast_ino=1", ...further];
   if (upper === undefined) options.push("ro");
   else options.push(`upperdir=${upper}`, `workdir=${work}`);
   if (volatile) options.push("volatile");
-  return ["-o", options.join(",")];
+  return options.join(",");
 }
 
 /** Mounts layers at `target` (absolute) and returns when they can be used. Errors: failed_precondition with what it says. */
-export function runMountProgram(program: string, home: ByteString, layers: FuseLayers, target: ByteString): void {
-  const { status, signal, error, stderr } = spawnSync(program, [...mountArguments(layers), textOfBytes(target)], {
+export function runMountProgram(
+  { path, command, options }: MountProgram,
+  home: ByteString,
+  layers: FuseLayers,
+  target: ByteString,
+): void {
+  const [file = "", ...words] = command;
+  const args = [...words, "-o", optionsOf(layers, options), textOfBytes(target)];
+  const { status, signal, error, stderr } = spawnSync(file, args, {
     cwd: textOfBytes(home),
     env: { PATH: systemFolders.join(":") },
     stdio: ["ignore", "ignore", "pipe"],
@@ -59,7 +98,7 @@ export function runMountProgram(program: string, home: ByteString, layers: FuseL
   throw new LamellaError(
     "failed_precondition",
     "FUSE_MOUNT",
-    `${program} could not mount ${textOfBytes(target)}: ${why}`,
+    `${path} could not mount ${textOfBytes(target)}: ${why}`,
     {
       hint: "`lamella info --why` shows what this driver needs",
     },
