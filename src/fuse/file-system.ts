@@ -149,6 +149,14 @@ export interface DirectoryName {
   readonly name: ByteString;
 }
 
+/** What fallocate(2) is asked for, in bytes. */
+export interface Allocation {
+  readonly mode: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly killPrivileges: boolean;
+}
+
 export interface XattrChange {
   readonly value: Uint8Array;
   /** XATTR_CREATE or XATTR_REPLACE. */

@@ -228,7 +228,9 @@ export const operations: readonly (Operation | undefined)[] = byOpcode([
   [
     P.op.FALLOCATE,
     (fs, request) => {
-      const range = { offset: request.u64(8), length: request.u64(16), mode: request.u32(24) };
+      // The protocol has no flag for it here: who is not root may not keep set-id bits.
+      const killPrivileges = request.uid !== 0;
+      const range = { offset: request.u64(8), length: request.u64(16), mode: request.u32(24), killPrivileges };
       return done(fs.fallocate?.(request.u64(0), range));
     },
   ],

@@ -16,6 +16,7 @@ import type { At, Union } from "./union.ts";
 
 const EOPNOTSUPP = 95;
 const EOVERFLOW = 75;
+const EISDIR = 21;
 const EINVAL = 22;
 
 /** What of a regular file is needed: `metadata` alone, nothing of its `data` as it will be emptied, or all. */
@@ -99,10 +100,34 @@ function noteOrigin(union: Union, sourceFd: number, [fd, name]: At): boolean {
 
 /** A regular file: made without a name, and linked to it when it is complete. */
 function copyRegular(union: Union, node: Node, stat: sys.Stat, target: At, extent: Extent): boolean {
-  using file = makeCopy(union, node, stat, extent);
-  const noted = stat.nlink === 1 && noteOriginOf(union, node, file.fd);
-  linkOpen(file.fd, target);
-  return noted;
+  const unnamed = openUnnamed(union);
+  using file = unnamed.file;
+  try {
+    const hasData = fillCopy(union, node, stat, { fd: file.fd, extent });
+    const noted = stat.nlink === 1 && noteOriginOf(union, node, file.fd);
+    if (unnamed.name === undefined) linkOpen(file.fd, target);
+    else sys.renameat2(union.workFd, unnamed.name, ...target);
+    if (hasData) node.data = undefined;
+    return noted;
+  } catch (error) {
+    if (unnamed.name !== undefined) raw.unlinkat(union.workFd, unnamed.name);
+    throw error;
+  }
+}
+
+interface Unnamed {
+  readonly file: sys.OwnedFd;
+  /** In the work directory, on file systems that know no files without a name. */
+  readonly name: ByteString | undefined;
+}
+
+function openUnnamed(union: Union): Unnamed {
+  const fd = raw.openat(union.workFd, ".", C.O_TMPFILE | C.O_RDWR, 0o600);
+  if (fd >= 0) return { file: new sys.OwnedFd(fd), name: undefined };
+  if (fd !== -EOPNOTSUPP && fd !== -EISDIR) throw new SyscallError("openat", -fd);
+  const name = union.temporaryName();
+  const named = sys.openat(union.workFd, name, C.O_RDWR | C.O_CREAT | C.O_EXCL, 0o600);
+  return { file: new sys.OwnedFd(named), name };
 }
 
 function noteOriginOf(union: Union, node: Node, fd: number): boolean {
@@ -117,26 +142,23 @@ export function linkOpen(fd: number, [directory, name]: At): void {
   sys.linkat(C.AT_FDCWD, `/proc/self/fd/${fd}`, directory, name, C.AT_SYMLINK_FOLLOW);
 }
 
-/** An open file without a name, like the one below. */
-function makeCopy(union: Union, node: Node, stat: sys.Stat, extent: Extent): sys.OwnedFd {
+/** Makes an open, empty file like the one below; false when its data stays there. */
+function fillCopy(
+  union: Union,
+  node: Node,
+  stat: sys.Stat,
+  to: { readonly fd: number; readonly extent: Extent },
+): boolean {
   const { lower, data } = node;
   if (lower === undefined || data === undefined) throw new SyscallError("open", EINVAL);
-  const file = new sys.OwnedFd(sys.openat(union.workFd, ".", C.O_TMPFILE | C.O_RDWR, 0o600));
-  try {
-    const asMetacopy = extent === "metadata" && union.options.metacopy && stat.size > 0;
-    if (asMetacopy) {
-      sys.ftruncate(file.fd, stat.size);
-      sys.fsetxattr(file.fd, union.mark("metacopy"), Buffer.alloc(0));
-    } else if (extent !== "no-data") {
-      copyData(union, data, file.fd);
-    }
-    copyAttributes(union, lower, stat, [file.fd, ""]);
-    if (!asMetacopy) node.data = undefined;
-    return file;
-  } catch (error) {
-    file[Symbol.dispose]();
-    throw error;
-  }
+  const { fd, extent } = to;
+  const asMetacopy = extent === "metadata" && union.options.metacopy && stat.size > 0;
+  if (asMetacopy) {
+    sys.ftruncate(fd, stat.size);
+    sys.fsetxattr(fd, union.mark("metacopy"), Buffer.alloc(0));
+  } else if (extent !== "no-data") copyData(union, data, fd);
+  copyAttributes(union, lower, stat, [fd, ""]);
+  return !asMetacopy;
 }
 
 /** The content, on disk before the file has a name. */
@@ -165,7 +187,12 @@ function openWritable([fd, name]: At): sys.OwnedFd {
 /** A removed file that is still open, or one that is changed through a descriptor: its copy has no name either. */
 function copyUpRemoved(union: Union, node: Node, stat: sys.Stat): void {
   if (!node.isRegular) throw new SyscallError("open", EINVAL);
-  node.fd = makeCopy(union, node, stat, "all").release();
+  const { file, name } = openUnnamed(union);
+  using owned = file;
+  if (name !== undefined) raw.unlinkat(union.workFd, name);
+  fillCopy(union, node, stat, { fd: owned.fd, extent: "all" });
+  node.fd = owned.release();
+  node.data = undefined;
   node.upper = true;
 }
 

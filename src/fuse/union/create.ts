@@ -15,8 +15,9 @@ import { copyUp, linkOpen, markImpure } from "./copy-up.ts";
 import { type Node, upperPart } from "./node.ts";
 import type { At, Union } from "./union.ts";
 
-const EEXIST = 17;
 const ENOENT = 2;
+const EEXIST = 17;
+const EINVAL = 22;
 const defaultAcl = "system.posix_acl_default";
 
 /** A new object: its S_IF type, whose it is, and how it is made; `make` answers a result ≥ 0 or a negative errno. */
@@ -88,7 +89,7 @@ function makeOverWhiteout(union: Union, parent: Node, target: At, what: Making):
   try {
     giveToCaller([nursery.fd, "new"], what.caller, nursery.fd);
     if (what.type === C.S_IFDIR) sys.lsetxattrat(nursery.fd, "new", union.mark("opaque"), Buffer.from("y"));
-    replaceWhiteout([nursery.fd, "new"], target, what.type === C.S_IFDIR);
+    replaceWhiteout(union, [nursery.fd, "new"], target, what.type === C.S_IFDIR);
   } catch (error) {
     raw.unlinkat(nursery.fd, "new", what.type === C.S_IFDIR ? C.AT_REMOVEDIR : 0);
     if (what.type === C.S_IFREG) raw.close(result);
@@ -98,9 +99,21 @@ function makeOverWhiteout(union: Union, parent: Node, target: At, what: Making):
 }
 
 /** Puts an object where a whiteout is. A directory cannot replace it in one step other than by changing places. */
-export function replaceWhiteout(from: At, target: At, isDirectory: boolean): void {
-  sys.renameat2(...from, ...target, isDirectory ? C.RENAME_EXCHANGE : 0);
+function replaceWhiteout(union: Union, from: At, target: At, isDirectory: boolean): void {
+  if (isDirectory) exchangeNames(union, from, target);
+  else sys.renameat2(...from, ...target);
   if (isDirectory) sys.unlinkat(...from);
+}
+
+/** Lets two objects change places; in three steps where the file system has no way to do it in one (zfs-fuse, NFS). */
+export function exchangeNames(union: Union, one: At, other: At): void {
+  const r = raw.renameat2(...one, ...other, C.RENAME_EXCHANGE);
+  if (r >= 0) return;
+  if (r !== -EINVAL) throw new SyscallError("renameat2", -r);
+  const aside: At = [union.workFd, union.temporaryName()];
+  sys.renameat2(...other, ...aside);
+  sys.renameat2(...one, ...other);
+  sys.renameat2(...aside, ...one);
 }
 
 /** A directory in the work directory where new objects come out as they would in `parent`. It is removed with its use. */
@@ -137,7 +150,7 @@ export function linkObject(union: Union, node: Node, parent: Node, name: ByteStr
   if (isWhiteout([directory, name])) {
     const temporary = union.temporaryName();
     link([union.workFd, temporary]);
-    replaceWhiteout([union.workFd, temporary], [directory, name], false);
+    replaceWhiteout(union, [union.workFd, temporary], [directory, name], false);
   } else link([directory, name]);
   if (node.isRemoved && node.fd >= 0) {
     raw.close(node.fd);

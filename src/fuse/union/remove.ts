@@ -7,7 +7,7 @@ import type { ByteString } from "../../lib/bytes.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
-import { directoryFor } from "./create.ts";
+import { directoryFor, exchangeNames } from "./create.ts";
 import { isUpperPart, type Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
 
@@ -83,7 +83,7 @@ export function removeDirectory(union: Union, parent: Node, name: ByteString): v
   else {
     const temporary: At = [union.workFd, union.temporaryName()];
     makeWhiteout(union, temporary);
-    sys.renameat2(...temporary, ...target, C.RENAME_EXCHANGE);
+    exchangeNames(union, temporary, target);
     discardDirectory(union, temporary);
   }
   forgetName(union, node, parent, name);

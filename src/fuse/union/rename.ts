@@ -10,7 +10,7 @@ import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import { copyUp, markImpure } from "./copy-up.ts";
-import { directoryFor, isWhiteout } from "./create.ts";
+import { directoryFor, exchangeNames, isWhiteout } from "./create.ts";
 import { isUpperPart, type Name, type Node } from "./node.ts";
 import { existing, forgetName, isLowerPositive, keepOpen, makeWhiteout } from "./remove.ts";
 import type { At, Union } from "./union.ts";
@@ -49,7 +49,7 @@ function move(union: Union, from: Name, to: Name, node: Node, replaced: Node | u
   prepare(union, node, from, to);
   const overWhiteout = replaced === undefined && isWhiteout(target);
   if (overWhiteout && (leavesWhiteout || node.isDirectory)) {
-    sys.renameat2(...source, ...target, C.RENAME_EXCHANGE);
+    exchangeNames(union, source, target);
     if (!leavesWhiteout) sys.unlinkat(...source);
   } else moveLeaving(union, source, target, leavesWhiteout);
   if (replaced !== undefined) forgetName(union, replaced, to.parent, to.name);
@@ -75,7 +75,7 @@ function exchange(union: Union, from: Name, to: Name, node: Node, other: Node): 
   const target: At = [directoryFor(union, to.parent), to.name];
   prepare(union, node, from, to);
   prepare(union, other, to, from);
-  sys.renameat2(...source, ...target, C.RENAME_EXCHANGE);
+  exchangeNames(union, source, target);
   union.nodes.removeName(node, from.parent, from.name);
   union.nodes.removeName(other, to.parent, to.name);
   arrive(union, node, to);

@@ -5,12 +5,12 @@
  * All changes come through the mount, so that the kernel may keep what it was told for as long as it likes. It answers one
  * request after another, and is the only one to change the upper layer.
  */
-import { SyscallError } from "../../errors/syscall-error.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type {
+  Allocation,
   Answer,
   Caller,
   Changes,
@@ -42,6 +42,7 @@ import { Union, type UnionOptions } from "./union.ts";
 
 const EPERM = 1;
 const ENOENT = 2;
+const EBADF = 9;
 const ENAMETOOLONG = 36;
 const LONGEST_NAME = 255;
 
@@ -288,13 +289,12 @@ export class UnionFileSystem implements FileSystem, Disposable {
     return 0;
   }
 
-  fallocate(
-    handle: number,
-    range: { readonly mode: number; readonly offset: number; readonly length: number },
-  ): number {
+  fallocate(handle: number, range: Allocation): number {
     const fd = this.#files.writableFd(handle);
-    if (fd === undefined) throw new SyscallError("fallocate", 9);
-    return raw.fallocate(fd, range.mode, range.offset, range.length);
+    if (fd === undefined) return -EBADF;
+    const result = raw.fallocate(fd, range.mode, range.offset, range.length);
+    if (result >= 0 && range.killPrivileges) this.#dropPrivileges(handle);
+    return result;
   }
 
   lseek(handle: number, offset: number, whence: number): number {

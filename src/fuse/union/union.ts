@@ -181,8 +181,7 @@ export class Union implements Disposable {
   stat(node: Node): sys.Stat {
     const stat = node.upper ? this.#upperStat(node) : this.#placeStat(node.lower);
     const { inoLow, inoHigh } = node.ino;
-    // A merged directory's link count would have to count the subdirectories of all its parts.
-    const nlink = node.isDirectory && node.parts.length > 1 ? 1 : stat.nlink;
+    const nlink = linkCount(node, stat);
     const blocks = node.isMetacopy ? this.#placeStat(node.data).blocks : stat.blocks;
     return { ...stat, inoLow, inoHigh, nlink, blocks };
   }
@@ -197,6 +196,15 @@ export class Union implements Disposable {
     if (stat === undefined) throw new LamellaError("data_loss", "LAYER_CHANGED", "an object of a lower layer is gone");
     return stat;
   }
+}
+
+/**
+ * A merged directory's link count would have to count the subdirectories of all its parts, and is 1. A file below does not
+ * learn that its name was taken away.
+ */
+function linkCount(node: Node, stat: sys.Stat): number {
+  if (node.isDirectory) return node.parts.length > 1 ? 1 : stat.nlink;
+  return node.isRemoved && !node.upper ? stat.nlink - 1 : stat.nlink;
 }
 
 function readOnly(): never {
