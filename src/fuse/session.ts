@@ -24,6 +24,9 @@ const ECONNABORTED = 103;
 
 const CAP_FSETID = 1n << 4n;
 
+/** Of the thread that serves; nothing else changes them. */
+let ownCapabilities: ReturnType<typeof raw.capget> | undefined;
+
 /** The longest request: a WRITE with its header, its structure, and MAX_DATA. */
 const LONGEST_REQUEST = MAX_DATA + 4096;
 
@@ -108,7 +111,8 @@ function kernelOf(fuseFd: number, passthrough: boolean): Kernel {
  * let all who write leave set-id bits as they are.
  */
 function withoutCapability(capability: bigint, use: () => number): number {
-  const sets = raw.capget();
+  ownCapabilities ??= raw.capget();
+  const sets = ownCapabilities;
   if (typeof sets === "number") return sets;
   const lowered = raw.capset({ ...sets, effective: sets.effective & ~capability });
   if (lowered < 0) return lowered;

@@ -50,6 +50,7 @@ export function copyUp(union: Union, node: Node, extent: Extent = "all"): void {
 /** Notes that a node lies in the upper layer now. A copy of one of several names has become a file of its own. */
 function becomeUpper(union: Union, node: Node, [fd, name]: At, below: sys.Stat): void {
   node.upper = true;
+  node.lowerStat = undefined;
   if (node.isDirectory) {
     node.parts.unshift(upperPart(node.id));
     return;

@@ -28,6 +28,9 @@ export interface Making {
   readonly make: (directory: number, name: ByteString) => number;
 }
 
+const ownUid = process.geteuid?.();
+const ownGid = process.getegid?.();
+
 let umask = -1;
 /** The process's umask, by which the kernel makes new objects. */
 export function useUmask(wanted: number): void {
@@ -68,11 +71,13 @@ function adopt(union: Union, parent: Node, name: ByteString, type: number): Node
   if (type === C.S_IFDIR) node.parts.push(upperPart(node.id));
   else union.nodes.setUpperKey(node, stat);
   union.nodes.addName(node, parent, name);
+  union.see(node, stat);
   return node;
 }
 
 /** What was made belongs to this process's user, or by the set-group-id bit to the directory's group. */
 function giveToCaller([fd, name]: At, { uid, gid }: Caller, directory: number): void {
+  if (uid === ownUid && gid === ownGid) return;
   const stat = sys.statx(fd, name);
   const inherits = stat.gid !== gid && (sys.fstat(directory).mode & 0o2000) !== 0;
   const wantedGid = inherits ? stat.gid : gid;

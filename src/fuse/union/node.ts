@@ -43,6 +43,8 @@ export class Node {
   parts: DirectoryPart[];
   /** Where metadata lies while there is nothing in the upper layer. */
   readonly lower: Place | undefined;
+  /** Of `lower`, once it has been asked for. */
+  lowerStat: Stat | undefined;
   /** Where a file's content lies in lower layers; undefined when it lies in the upper one, as for everything else there. */
   data: Place | undefined;
   /** Of a directory in the upper layer, or of a removed object there; -1 when closed. */

@@ -69,8 +69,9 @@ export class UnionFileSystem implements FileSystem, Disposable {
     return this.#union.nodes.get(id);
   }
 
+  /** Right after it was found or made. */
   #lend(node: Node): Entry {
-    const stat = this.#union.stat(node);
+    const stat = this.#union.takeStat(node);
     node.lookups++;
     return { node: node.id, stat };
   }
@@ -149,7 +150,8 @@ export class UnionFileSystem implements FileSystem, Disposable {
     copyUp(this.#union, node, "metadata");
     anchorMetacopy(this.#union, node);
     linkObject(this.#union, node, this.#node(parent), name);
-    return this.#lend(node);
+    node.lookups++;
+    return { node: node.id, stat: this.#union.stat(node) };
   }
 
   unlink(parent: number, name: ByteString): number {

@@ -55,6 +55,8 @@ export class Union implements Disposable {
   readonly #workFd: sys.OwnedFd | undefined;
   readonly #devices: string[] = [];
   #lastTemporary = 0;
+  /** What the last lookup has just seen of the upper layer; see `takeStat`. */
+  #seen: { readonly node: Node; readonly stat: sys.Stat } | undefined;
 
   /** Errors: SyscallError when a layer cannot be opened. */
   constructor(options: UnionOptions) {
@@ -120,6 +122,7 @@ export class Union implements Disposable {
 
   /** The child of that name, and what is known of it; undefined when there is none. It is lent to nobody yet. */
   find(parent: Node, name: ByteString): Node | undefined {
+    this.#seen = undefined;
     const known = parent.children.get(name);
     if (known !== undefined) return known;
     const entry = this.stack.lookupIn(this.entryOf(parent), name);
@@ -144,8 +147,10 @@ export class Union implements Disposable {
       lower: upper ? undefined : place,
       data: type === C.S_IFREG ? lowerData : undefined,
     });
-    if (upper && node.isDirectory) node.parts[0] = upperPart(node.id);
+    if (!upper) node.lowerStat = stat;
+    else if (node.isDirectory) node.parts[0] = upperPart(node.id);
     if (upper) this.nodes.setUpperKey(node, stat);
+    if (upper) this.see(node, stat);
     this.nodes.addName(node, parent, name);
     return node;
   }
@@ -177,9 +182,26 @@ export class Union implements Disposable {
     return name === undefined ? [node.fd, ""] : [upper.directory(name.parent), name.name];
   }
 
-  /** What is known of an object, its inode number as seen in the mount. */
+  /** What was seen of an object in this request; `takeStat` need not ask again. */
+  see(node: Node, stat: sys.Stat): void {
+    this.#seen = { node, stat };
+  }
+
+  /** As `stat`, right after `find` or the making of the object in the same request: what these have seen is still true. */
+  takeStat(node: Node): sys.Stat {
+    const seen = this.#seen?.node === node && node.upper ? this.#seen.stat : undefined;
+    this.#seen = undefined;
+    return seen === undefined ? this.stat(node) : this.#visibleStat(node, seen);
+  }
+
+  /** What is known of an object, its inode number as seen in the mount. What lies below does not change. */
   stat(node: Node): sys.Stat {
-    const stat = node.upper ? this.#upperStat(node) : this.#placeStat(node.lower);
+    if (node.upper) return this.#visibleStat(node, this.#upperStat(node));
+    node.lowerStat ??= this.#placeStat(node.lower);
+    return this.#visibleStat(node, node.lowerStat);
+  }
+
+  #visibleStat(node: Node, stat: sys.Stat): sys.Stat {
     const { inoLow, inoHigh } = node.ino;
     const nlink = linkCount(node, stat);
     const blocks = node.isMetacopy ? this.#placeStat(node.data).blocks : stat.blocks;
