@@ -76,9 +76,17 @@ export class Reply {
     this.u32(at + 84, 0);
   }
 
+  /**
+   * How long attributes are good for. Set-id bits may go by a write that is passed through, of which the kernel notes that it
+   * changed size and times, but not the mode.
+   */
+  #validOf(stat: Stat): number {
+    return (stat.mode & C.S_IFMT) === C.S_IFREG && (stat.mode & 0o6000) !== 0 ? 0 : this.#validSec;
+  }
+
   /** fuse_attr_out; its length. */
   attributes(stat: Stat): number {
-    this.u64(0, this.#validSec);
+    this.u64(0, this.#validOf(stat));
     this.u64(8, 0);
     this.#attributes(16, stat);
     return 16 + ATTR;
@@ -89,7 +97,7 @@ export class Reply {
     this.u64(at, node);
     this.u64(at + 8, 0);
     this.u64(at + 16, this.#validSec);
-    this.u64(at + 24, this.#validSec);
+    this.u64(at + 24, this.#validOf(stat));
     this.u64(at + 32, 0);
     this.#attributes(at + 40, stat);
     return ENTRY;

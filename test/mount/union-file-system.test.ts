@@ -54,7 +54,13 @@ async function scene(t: TestContext, fill: string, options: Partial<UnionOptions
       await server.mount(at("merged"), all);
     },
     asUser: (script) =>
-      execFileSync("sh", ["-euc", script], { cwd: at("merged"), uid: 1000, gid: 1000, encoding: "utf8" }),
+      execFileSync("sh", ["-euc", script], {
+        cwd: at("merged"),
+        uid: 1000,
+        gid: 1000,
+        encoding: "utf8",
+        stdio: "pipe",
+      }),
     [Symbol.asyncDispose]: async () => {
       await server[Symbol.asyncDispose]();
       execFileSync("rm", ["-rf", folder]);
@@ -150,7 +156,7 @@ test("new objects belong to their maker, by umask, set-group-id and default ACL"
   assert.equal(shape("open/d"), "drwxrwxrwx 1000:1000\n");
   assert.equal(shape("open/f"), "-rw-rw-rw- 1000:1000\n");
   assert.equal(shape("open/l"), "lrwxrwxrwx 1000:1000\n");
-  assert.match(execFileSync("getfacl", ["-n", join(at.merged, "open/f")], { encoding: "utf8" }), /user:12:rwx/);
+  assert.match(execFileSync("getfacl", ["-np", join(at.merged, "open/f")], { encoding: "utf8" }), /user:12:rwx/);
   assert.throws(() => at.asUser("touch new"), /Permission denied/);
 });
 
@@ -160,7 +166,7 @@ test("over a whiteout the default ACL counts too", async (t) => {
   sh("setfacl -d -m u:12:rwx dir; rm -r dir/file dir/sub", at.merged);
   at.asUser("echo new > dir/file; mkdir dir/sub");
   for (const name of ["dir/file", "dir/sub"])
-    assert.match(execFileSync("getfacl", ["-n", join(at.merged, name)], { encoding: "utf8" }), /user:12:rwx/);
+    assert.match(execFileSync("getfacl", ["-np", join(at.merged, name)], { encoding: "utf8" }), /user:12:rwx/);
   assert.equal(fs.statSync(join(at.merged, "dir/file")).uid, 1000);
   assert.deepEqual(fs.readdirSync(join(at.merged, "dir/sub")), []);
 });
@@ -172,6 +178,34 @@ test("set-id bits go when others write, and stay when root does", async (t) => {
   at.asUser("echo y >> a; : > b");
   sh("echo y >> c; chown 1000:1001 d", at.merged);
   assert.deepEqual(["a", "b", "c", "d"].map(mode), ["777", "777", "6777", "777"]);
+});
+
+test("a file that gets set-id bits while it is open loses them by the next write", async (t) => {
+  await using at = await scene(t, "mkdir -m 777 dir");
+  if (!at) return;
+  const script = "cd dir; echo x > own; exec 3>>own; chmod 6755 own; stat -c %a own; echo y >&3; stat -c %a own";
+  assert.equal(at.asUser(script), "6755\n755\n");
+});
+
+test("a mapped file and a written one are the same", async (t) => {
+  await using at = await scene(t, "head -c 100000 /dev/zero > lower");
+  if (!at) return;
+  const script = `
+import mmap, os, sys
+for name in ["lower", "new"]:
+    with open(name, "r+b" if name == "lower" else "w+b") as file:
+        if name == "new": file.truncate(100000)
+        with mmap.mmap(file.fileno(), 0) as memory:
+            memory[70000:70004] = b"mmap"
+            memory.flush()
+            os.pwrite(file.fileno(), b"written", 70010)
+            assert memory[70010:70017] == b"written", name
+    with open(name, "rb") as file:
+        file.seek(70000)
+        assert file.read(17) == b"mmap" + bytes(6) + b"written", name
+`;
+  execFileSync("python3", ["-c", script], { cwd: at.merged });
+  assert.equal(fs.readFileSync(join(at.upper, "lower")).toString("latin1", 70000, 70004), "mmap");
 });
 
 test("nothing outside is touched through a symbolic link", async (t) => {
@@ -234,7 +268,8 @@ test("files without a name, and what is linked from them", async (t) => {
 });
 
 test("many files pass without being kept open", async (t) => {
-  await using at = await scene(t, "for d in $(seq 700); do mkdir $d; echo $d > $d/file; done");
+  const fill = "for d in $(seq 700); do mkdir $d; echo $d > $d/file; done";
+  await using at = await scene(t, fill, { volatile: true });
   if (!at) return;
   sh("for d in $(seq 700); do echo more >> $d/file; done; find . | wc -l; cat */file", at.merged);
   assert.equal(execFileSync("sh", ["-c", "cat */file | wc -l"], { cwd: at.merged, encoding: "utf8" }).trim(), "1400");
