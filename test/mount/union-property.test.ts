@@ -42,8 +42,9 @@ class Stack {
     mkdirSync(folder);
     this.#folder = folder;
     this.#features = features;
-    this.merged = join(folder, "merged");
-    mkdirSync(this.merged);
+    // Symbolic links of the pool lead three directories up, where the other stack must not be.
+    this.merged = join(folder, "1/2/merged");
+    mkdirSync(this.merged, { recursive: true });
     const base = this.#directory("base");
     sh(`${plantedTree}\nfind . -exec touch -h -d @1200000000 {} +`, base);
     this.layers = [base];

@@ -3,7 +3,7 @@
  *
  *     struct ovl_fb   u8 version = 0, magic = 0xfb, length, flags, type; u8 uuid[16] of the file system; u8 handle[]
  *
- * The number is read out of handles whose form is known (ext4, tmpfs and others of the generic form; xfs; btrfs); other
+ * The number is read out of handles whose form is known (ext4 and others of the generic form; tmpfs; xfs; btrfs); other
  * origins are taken for unknown. Source: fs/overlayfs/overlayfs.h, include/linux/exportfs.h.
  */
 import * as raw from "../../sys/raw.ts";
@@ -17,11 +17,15 @@ const FLAGS = 0;
 /** Types of handles that begin with an inode number of 32 bits, and of 64. */
 const ino32: readonly number[] = [1, 2];
 const ino64: readonly number[] = [0x81, 0x82, 0x4d, 0x4e, 0x4f];
+/** A handle of tmpfs: a generation, then an inode number of 64 bits, under the generic type. */
+const TMPFS_LENGTH = 12;
 
 /** The inode number that an origin names, undefined where it cannot be told. */
 export function originInode(origin: Buffer): InodeNumber | undefined {
   if (origin.length < HEADER + 8 || origin[1] !== MAGIC) return undefined;
   const type = origin[4] as number;
+  if (type === 1 && origin.length === HEADER + TMPFS_LENGTH)
+    return { inoLow: origin.readUInt32LE(HEADER + 4), inoHigh: origin.readUInt32LE(HEADER + 8) };
   if (ino32.includes(type)) return { inoLow: origin.readUInt32LE(HEADER), inoHigh: 0 };
   if (!ino64.includes(type)) return undefined;
   return { inoLow: origin.readUInt32LE(HEADER), inoHigh: origin.readUInt32LE(HEADER + 4) };
