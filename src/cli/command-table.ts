@@ -97,6 +97,11 @@ export const commandTable: Readonly<Record<string, CommandEntry>> = {
     group: "Store",
     load: () => import("./commands/info.ts"),
   },
+  doctor: {
+    summary: "Find out why this host's container storage is slow or in danger",
+    group: "Store",
+    load: () => import("./commands/doctor.ts"),
+  },
   df: { summary: "Show what the store holds on disk", group: "Store", load: () => import("./commands/df.ts") },
   gc: { summary: "Delete what nothing refers to any more", group: "Store", load: () => import("./commands/gc.ts") },
   migrate: {

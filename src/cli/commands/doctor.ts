@@ -1,0 +1,162 @@
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import type { Diagnosis } from "../../doctor/doctor.ts";
+import type { Facts } from "../../doctor/facts.ts";
+import type { Finding, Severity } from "../../doctor/findings/finding.ts";
+import { humanSize } from "../../lib/human-size.ts";
+import { textTable } from "../../lib/text-table.ts";
+import type { Cli } from "../cli.ts";
+import { stdout } from "../output.ts";
+import { type Style, stdoutStyle } from "../style.ts";
+
+/** What the command ends with when there are findings other than notes. */
+const findingsStatus = 3;
+
+const examples = `
+Looks at Docker (DOCKER_HOST, the usual and the rootless socket, data roots of daemons that do not run), podman, containerd,
+Lamella's own root, and at every DIR. Needs no store and no root; what it may not see, it says. It changes nothing.
+Exits 0 when all is well, 3 with findings, 1 when it failed.
+
+Example:
+  lamella doctor
+  sudo lamella doctor                           also tries overlayfs and looks into the data roots
+  lamella doctor --only /mnt/old-disk/docker    that data root and nothing else
+  lamella doctor --json | jq -r '.findings[].id'`;
+
+export function define(command: Command, cli: Cli): void {
+  command
+    .argument("[dir...]", "further data roots, of Docker, podman, containerd or Lamella")
+    .option("--only", "look at these data roots and at DOCKER_HOST, not at where engines usually are")
+    .addHelpText("after", examples)
+    .action(async (directories: readonly string[], { only = false }: { only?: boolean }) => {
+      const { examine } = await import("../../doctor/doctor.ts");
+      const { root, json, quiet } = cli.globals(command);
+      const diagnosis = await examine({
+        env: process.env,
+        roots: directories.map((directory) => resolve(directory)),
+        onlyRoots: only,
+        lamellaRoot: root,
+        signal: cli.signal,
+      });
+      if (!diagnosis.healthy) cli.exitStatus = findingsStatus;
+      if (json) return cli.printJson(diagnosis);
+      if (quiet) return cli.write(diagnosis.findings.map(({ id }) => `${id}\n`).join(""));
+      cli.write(render(diagnosis, stdoutStyle(), Math.min(stdout.columns, 120)));
+    });
+}
+
+function render({ facts, findings }: Diagnosis, style: Style, columns: number): string {
+  const parts = [summary(facts, style), verdict(findings, style)];
+  for (const finding of findings) parts.push(renderFinding(finding, style, columns));
+  if (facts.unseen.length > 0) {
+    const lines = facts.unseen.map(({ what, why }) => `  ${what}: ${why}\n`).join("");
+    parts.push(`${style.bold("Not seen:")}\n${lines}`);
+  }
+  return parts.join("\n");
+}
+
+/** One line for each thing looked at. */
+function summary(facts: Facts, style: Style): string {
+  const { host, overlay } = facts;
+  const { redirect_dir: redirectDir, metacopy } = overlay.parameters;
+  const parameters = redirectDir === undefined ? "" : `, redirect_dir=${redirectDir} metacopy=${metacopy ?? "unknown"}`;
+  const rows: [string, string][] = [
+    ["Host", `Linux ${host.kernel} ${host.machine}, ${host.uid === 0 ? "as root" : `as user ${host.uid}`}`],
+    ["Overlay", `${presenceText[overlay.presence]}${parameters}${futureText(facts)}`],
+    ...engineRows("Docker", facts, facts.docker, (one) =>
+      [one.version ?? (one.running ? "running" : "not running"), one.driver ?? "driver unknown", nativeText(one.status)]
+        .filter(Boolean)
+        .join(", "),
+    ),
+    ...engineRows("podman", facts, facts.podman, ({ driver = "overlay", mountOptions }) =>
+      [driver, mountOptions].filter(Boolean).join(", "),
+    ),
+    ...engineRows(
+      "containerd",
+      facts,
+      facts.containerd,
+      ({ snapshotters }) => snapshotters.join(", ") || "no snapshots",
+    ),
+    ...engineRows("Lamella", facts, facts.lamella, ({ drivers }) => drivers.join(", ") || "no layers"),
+  ];
+  return textTable(rows.map(([name, text]) => [style.bold(name), text]));
+}
+
+const presenceText = {
+  builtin: "built in",
+  "loaded module": "module, loaded",
+  module: "module, not loaded",
+  absent: "this kernel has none",
+  unknown: "unknown whether this kernel has it",
+} as const;
+
+function futureText({ overlay }: Facts): string {
+  const changed = ["redirect_dir", "metacopy"].flatMap((name) => {
+    const future = overlay.afterReboot[name];
+    const isSame =
+      future === undefined || overlay.parameters[name] === undefined || future.value === overlay.parameters[name];
+    return isSame ? [] : [`${name}=${future.value} (${future.source})`];
+  });
+  return changed.length === 0 ? "" : `; after a reboot ${changed.join(" ")}`;
+}
+
+function nativeText(status: readonly (readonly [string, string])[]): string {
+  const native = status.find(([key]) => key === "Native Overlay Diff")?.[1];
+  return native === undefined ? "" : `native diff: ${native}`;
+}
+
+function engineRows<T extends { readonly root: string }>(
+  name: string,
+  { roots }: Facts,
+  engines: readonly T[],
+  describe: (engine: T) => string,
+): [string, string][] {
+  if (engines.length === 0) return [[name, "none found"]];
+  return engines.map((engine) => {
+    const { fileSystem = "unknown file system", availableBytes } = roots[engine.root] ?? {};
+    const free = availableBytes === undefined ? "" : `, ${humanSize(availableBytes)} free`;
+    return [name, `${describe(engine)}; ${engine.root} on ${fileSystem}${free}`];
+  });
+}
+
+const severityStyle = { error: "red", warning: "yellow", note: "cyan" } as const satisfies Record<
+  Severity,
+  keyof Style
+>;
+
+function verdict(findings: readonly Finding[], style: Style): string {
+  const counts = (["error", "warning", "note"] as const).flatMap((severity) => {
+    const count = findings.filter((one) => one.severity === severity).length;
+    return count === 0 ? [] : [style[severityStyle[severity]](`${count} ${severity}${count === 1 ? "" : "s"}`)];
+  });
+  const isHealthy = findings.every(({ severity }) => severity === "note");
+  const all = isHealthy ? [style.green("nothing wrong found"), ...counts] : counts;
+  return `${style.bold("Diagnosis:")} ${all.join(", ")}\n`;
+}
+
+function renderFinding(finding: Finding, style: Style, columns: number): string {
+  const { id, severity, subject, sentence, evidence, cost, cures } = finding;
+  const lines = [`${style[severityStyle[severity]](severity)} ${style.bold(id)} ${style.dim(subject)}`];
+  lines.push(...wrap(sentence, columns, "  "));
+  for (const { source, said } of evidence) lines.push(...wrap(`${source}: ${said}`, columns, "  seen  "));
+  lines.push(...wrap(cost, columns, "  cost  "));
+  for (const cure of cures) lines.push(...wrap(cure, columns, "  cure  "));
+  return `${lines.join("\n")}\n`;
+}
+
+/** Breaks at spaces; the first line begins with `label`, the others are indented as far. */
+function wrap(text: string, columns: number, label: string): string[] {
+  const lines: string[] = [];
+  let line = label.trimEnd();
+  let isEmpty = true;
+  for (const word of text.split(" ")) {
+    if (!isEmpty && line.length + 1 + word.length > columns) {
+      lines.push(line);
+      line = "";
+      isEmpty = true;
+    }
+    line = isEmpty ? `${line.padEnd(label.length)}${word}` : `${line} ${word}`;
+    isEmpty = false;
+  }
+  return [...lines, line];
+}
