@@ -61,7 +61,7 @@ type Engine = "docker" | "podman" | "containerd" | "lamella";
 
 function ownerOf(host: HostView, root: string): Engine {
   const has = (path: string): boolean => host.exists(`${root}/${path}`);
-  if (has("image") && !has("store")) return "docker";
+  if ((host.names(`${root}/image`) ?? []).some((driver) => has(`image/${driver}/layerdb`))) return "docker";
   if (has("storage.lock") || has("overlay-layers")) return "podman";
   return has("io.containerd.metadata.v1.bolt") ? "containerd" : "lamella";
 }
