@@ -33,6 +33,8 @@ interface LayerStore {
   readonly complete: boolean;
 }
 
+const noStore: LayerStore = { references: new Map(), deepestChain: 0, emptyMetadata: [], complete: false };
+
 /** Undefined when the root cannot be read or holds nothing of Docker's. `driver`: the daemon's. */
 export function dockerData(host: HostView, root: string, driver?: string): DockerData | undefined {
   const names = host.names(`${root}/image`);
@@ -45,7 +47,7 @@ export function dockerData(host: HostView, root: string, driver?: string): Docke
   const base = { drivers, ...(chosen !== undefined && { driver: chosen }), ...loopFile(host, root) };
   const folder = layerFolders[chosen ?? ""];
   const directories = folder === undefined ? undefined : host.names(`${root}/${folder}`);
-  const store = readLayerStore(host, `${root}/image/${chosen}/layerdb`);
+  const store = chosen === undefined ? noStore : readLayerStore(host, `${root}/image/${chosen}/layerdb`);
   if (directories === undefined || folder === undefined)
     return {
       ...base,

@@ -108,7 +108,7 @@ async function askDaemon(
 
 /** What lies in the data root, and which driver it is about. */
 function withData(host: HostView, facts: DockerFacts): DockerFacts {
-  const data = dockerData(host, facts.root, facts.containerdStore ? undefined : facts.driver);
+  const data = dockerData(host, facts.root, facts.containerdStore ? undefined : (facts.driver ?? facts.asked?.driver));
   if (data === undefined) return facts;
   const driver = facts.driver ?? data.driver;
   return { ...facts, ...(driver !== undefined && { driver }), data };

@@ -1,0 +1,169 @@
+/** `lamella doctor` for real: on this machine as it is, without root, and on a dockerd whose overlayfs leaves redirects. */
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { type Diagnosis, examine } from "../../src/doctor/doctor.ts";
+import { CliLab } from "../e2e/cli-harness.ts";
+import { Docker } from "../support/dockerd.ts";
+import { LoopDevices, run } from "../support/loop-devices.ts";
+import { privateMounts } from "../support/overlay-lab.ts";
+
+const lab = new CliLab();
+after(() => lab[Symbol.dispose]());
+
+test("this machine as it is: no false alarm, and every engine is spoken of", () => {
+  const { status, stdout, stderr } = lab.lamella("doctor");
+  assert.equal(status, 0, stdout + stderr);
+  assert.equal(stderr, "");
+  for (const line of [/^Host +Linux /m, /^Overlay /m, /^Docker /m, /^podman /m, /^containerd /m, /^Lamella /m])
+    assert.match(stdout, line);
+  assert.match(stdout, /^Diagnosis: nothing wrong found/m);
+  assert.equal(existsSync(lab.root), false, "no store is made");
+  const diagnosis: Diagnosis = JSON.parse(lab.ok("doctor", "--json"));
+  assert.deepEqual([diagnosis.schema, diagnosis.healthy], [1, true]);
+});
+
+test("without root: the same, and what could not be seen is said", { skip: process.getuid?.() !== 0 }, () => {
+  using other = new CliLab({ uid: 65_534 });
+  const { status, stdout, stderr } = other.lamella("doctor", "/root/not-mine");
+  assert.equal(status, 0, stdout + stderr);
+  assert.match(stdout, /Not seen:\n(.*\n)* {2}\/root\/not-mine: /);
+});
+
+test("a store of one's own, found sound", () => {
+  const unsupported = lab.unsupported();
+  if (unsupported !== undefined) return;
+  lab.importBase(20);
+  const { facts, healthy }: Diagnosis = JSON.parse(lab.ok("doctor", "--json"));
+  assert.ok(healthy);
+  assert.equal(facts.lamella[0]?.root, lab.root);
+  assert.equal(facts.lamella[0]?.drivers.length, 1);
+});
+
+const parameter = "/sys/module/overlay/parameters/redirect_dir";
+
+/** Sets redirect_dir for as long as `use` runs; it is put back in any case, also when the process ends. */
+async function withRedirects<T>(value: "Y" | "N", use: () => Promise<T>): Promise<T> {
+  const before = readFileSync(parameter, "latin1").trim();
+  const putBack = (): void => writeFileSync(parameter, before);
+  process.once("exit", putBack);
+  try {
+    writeFileSync(parameter, value);
+    return await use();
+  } finally {
+    putBack();
+    process.removeListener("exit", putBack);
+  }
+}
+
+/** The diagnosis of one daemon, and nothing else of this host. */
+function examineDaemon(docker: Docker): Promise<Diagnosis> {
+  return examine({ env: { DOCKER_HOST: `unix://${docker.socket}` }, onlyRoots: true });
+}
+
+test("a real dockerd: naive with redirects, native without, wrong when they come while it runs", async (t) => {
+  if (!existsSync(parameter)) return t.skip("overlayfs has no parameter redirect_dir here");
+  if (!isWritable()) return t.skip("the parameters of overlayfs need root");
+  const [slow, naive] = await withRedirects("Y", async () => {
+    const docker = await Docker.start();
+    return [docker, typeof docker === "string" ? undefined : await examineDaemon(docker)] as const;
+  });
+  if (typeof slow === "string" || naive === undefined) return t.skip(String(slow));
+  const laterNative = await withRedirects("N", () => examineDaemon(slow)).finally(() => slow.stop());
+
+  const [found] = naive.findings;
+  assert.equal(found?.id, "naive-diff-redirect-dir");
+  assert.match(found.sentence, /redirect_dir on/);
+  assert.match(found.subject, /^Docker [0-9]\S+ \(/);
+  const said = found.evidence.map((one) => one.said).join("\n");
+  assert.match(said, /Native Overlay Diff: false\nY\nN\na renamed directory left a redirect/);
+  assert.equal(laterNative.findings[0]?.id, "overlay-changed-since-start");
+  assert.equal(laterNative.findings[0]?.severity, "warning");
+
+  const [fast, native] = await withRedirects("N", async () => {
+    const docker = await Docker.start();
+    return [docker, typeof docker === "string" ? undefined : await examineDaemon(docker)] as const;
+  });
+  if (typeof fast === "string" || native === undefined) return assert.fail(String(fast));
+  try {
+    assert.ok(native.healthy, JSON.stringify(native.findings));
+    assert.deepEqual(
+      native.findings.map(({ id }) => id),
+      ["docker-diff-naive"],
+    );
+    const [docker] = native.facts.docker;
+    assert.equal(docker?.driver, "overlay2");
+    assert.match(docker?.asked?.source ?? "", /^arguments of dockerd/);
+    const laterNaive = await withRedirects("Y", () => examineDaemon(fast));
+    assert.equal(laterNaive.findings[0]?.id, "overlay-changed-since-start");
+    assert.equal(laterNaive.findings[0]?.severity, "error");
+    cliSays(fast);
+  } finally {
+    await fast.stop();
+  }
+});
+
+/** What the command prints of a daemon found sound. */
+function cliSays(docker: Docker): void {
+  using other = new CliLab({ env: { DOCKER_HOST: `unix://${docker.socket}` } });
+  const { status, stdout } = other.lamella("doctor", "--only");
+  assert.equal(status, 0, stdout);
+  assert.match(stdout, /^Docker +[0-9][^ ,]+, overlay2, native diff: true; /m);
+  assert.match(stdout, /^Diagnosis: nothing wrong found, 1 note$/m);
+  assert.match(stdout, /^note docker-diff-naive Docker /m);
+}
+
+test("a real dockerd on vfs: findings, and exit status 3", async (t) => {
+  const docker = await Docker.start({ driver: "vfs" });
+  if (typeof docker === "string") return t.skip(docker);
+  try {
+    using other = new CliLab({ env: { DOCKER_HOST: `unix://${docker.socket}` } });
+    const { status, stdout } = other.lamella("doctor", "--only");
+    assert.equal(status, 3, stdout);
+    assert.match(stdout, /^warning naive-diff-driver Docker /m);
+    const oneLine = stdout.replace(/\s+/g, " ");
+    assert.match(oneLine, / seen docker -H unix:\S+ info: Storage Driver: vfs cost Every layer is a whole copy/);
+    assert.match(oneLine, / cure use overlay2: .*\(overlayfs was tried here and works\)/);
+    assert.equal(other.lamella("doctor", "--only", "-q").stdout, "naive-diff-driver\n");
+  } finally {
+    await docker.stop();
+  }
+});
+
+test("a data root on an ext4 that does not tell the types of names", async (t) => {
+  if (process.getuid?.() !== 0) return t.skip("loop devices need root");
+  const ready = privateMounts();
+  if (ready !== true) return t.skip(ready);
+  using loops = new LoopDevices();
+  const device = loops.attach(32);
+  run("mkfs.ext4", "-q", "-O", "^filetype", device);
+  const root = mkdtempSync(join(tmpdir(), "lamella-doctor-"));
+  run("mount", device, root);
+  try {
+    mkdirSync(join(root, "image/overlay2/layerdb/sha256", "a".repeat(64)), { recursive: true });
+    const { findings, facts } = await examine({ env: {}, onlyRoots: true, roots: [root] });
+    assert.equal(facts.roots[root]?.device, device);
+    const found = findings.find(({ id }) => id === "d-type-missing");
+    assert.equal(found?.severity, "error");
+    assert.match(found.evidence[0]?.said ?? "", /types are missing \(extfs\)/);
+  } finally {
+    run("umount", root);
+    rmdirSync(root);
+  }
+});
+
+test("usage", () => {
+  assert.equal(lab.lamella("doctor", "--onyl").status, 2);
+  assert.match(lab.ok("doctor", "--help"), /Exits 0 when all is well, 3 with findings, 1 when it failed/);
+});
+
+function isWritable(): boolean {
+  try {
+    writeFileSync(parameter, readFileSync(parameter));
+    return true;
+  } catch {
+    return false;
+  }
+}
