@@ -1,5 +1,6 @@
 /** Every finding, with facts that show it; and none where all is well. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { diagnose, isHealthy } from "../../src/doctor/diagnose.ts";
 import type { Facts } from "../../src/doctor/facts.ts";
@@ -135,6 +136,11 @@ for (const id of findingIds) {
     }
   });
 }
+
+test("docs/doctor.md tells of every finding", () => {
+  const page = readFileSync(new URL("../../docs/doctor.md", import.meta.url), "utf8");
+  for (const id of findingIds) assert.ok(page.includes(`| \`${id}\` |`), id);
+});
 
 test("a healthy host: nothing but the note that docker diff is slow everywhere", () => {
   assert.deepEqual(idsOf(healthy), ["docker-diff-naive"]);

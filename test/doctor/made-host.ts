@@ -45,7 +45,7 @@ export class MadeHost implements AsyncDisposable {
   }
 
   facts(options: Partial<DoctorOptions> = {}): Promise<Facts> {
-    return collectFacts({ env: {}, ...options }, { prefix: this.prefix, kernel: "6.1.0-test" });
+    return collectFacts({ env: {}, uid: 0, ...options }, { prefix: this.prefix, kernel: "6.1.0-test" });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -33,6 +33,7 @@ export function define(command: Command, cli: Cli): void {
       const { root, json, quiet } = cli.globals(command);
       const diagnosis = await examine({
         env: process.env,
+        uid: process.getuid?.() ?? 0,
         roots: directories.map((directory) => resolve(directory)),
         onlyRoots: only,
         lamellaRoot: root,

@@ -36,7 +36,7 @@ export async function collectFacts(options: DoctorOptions, instead: Instead = {}
   if (!isTried)
     host.missed("what overlayfs does on Docker's file system", "mounting needs root; its parameters are known");
   return {
-    host: hostFacts(host, kernel),
+    host: hostFacts(host, kernel, options.uid),
     overlay: overlayFacts(host, kernel),
     docker,
     podman,
@@ -76,13 +76,13 @@ function lamellaFacts(host: HostView, root: string): LamellaFacts {
   return { root, drivers };
 }
 
-function hostFacts(host: HostView, kernel: string): HostFacts {
+function hostFacts(host: HostView, kernel: string, uid: number): HostFacts {
   const limit = host.text("/proc/sys/user/max_user_namespaces")?.trim();
   const map = host.text("/proc/self/uid_map") ?? "";
   return {
     kernel,
     machine: machine(),
-    uid: process.getuid?.() ?? 0,
+    uid,
     inUserNamespace: map !== "" && !/^\s*0\s+0\s+4294967295\s*$/.test(map),
     ...(limit !== undefined && { maxUserNamespaces: Number(limit) }),
   };

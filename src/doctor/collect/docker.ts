@@ -48,13 +48,13 @@ export async function dockerFacts(
   return found;
 }
 
-function sockets(host: HostView, { env, onlyRoots }: DoctorOptions): string[] {
+function sockets(host: HostView, { env, uid, onlyRoots }: DoctorOptions): string[] {
   const asked = env.DOCKER_HOST ?? "";
   if (asked !== "" && !asked.startsWith("unix://"))
     host.missed(`DOCKER_HOST=${asked}`, "only daemons of this machine are looked at, by their unix sockets");
   const candidates = [
     ...(asked.startsWith("unix://") ? [asked.slice("unix://".length)] : []),
-    ...(onlyRoots ? [] : [join(env.XDG_RUNTIME_DIR || `/run/user/${process.getuid?.() ?? 0}`, "docker.sock")]),
+    ...(onlyRoots ? [] : [join(env.XDG_RUNTIME_DIR || `/run/user/${uid}`, "docker.sock")]),
     ...(onlyRoots ? [] : ["/run/docker.sock", "/var/run/docker.sock"]),
   ];
   return [...new Set(candidates)].filter((path) => host.stat(path)?.isSocket());

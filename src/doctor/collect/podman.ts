@@ -7,21 +7,21 @@ import { parseToml } from "./toml.ts";
 
 /** The storage of root and that of the caller, where they exist; `roots`: graph roots that the caller named. */
 export function podmanFacts(host: HostView, options: DoctorOptions, roots: readonly string[]): PodmanFacts[] {
-  const { env, onlyRoots } = options;
+  const { env, uid, onlyRoots } = options;
   const found: PodmanFacts[] = [];
   const add = (facts: PodmanFacts): void => {
     if (host.exists(facts.root) && !found.some(({ root }) => root === facts.root)) found.push(facts);
   };
   const system = ["/etc/containers/storage.conf", "/usr/share/containers/storage.conf"];
   const home = env.HOME || "/root";
-  const runtime = env.XDG_RUNTIME_DIR || `/run/user/${process.getuid?.() ?? 0}`;
+  const runtime = env.XDG_RUNTIME_DIR || `/run/user/${uid}`;
   const own =
     env.CONTAINERS_STORAGE_CONF || join(env.XDG_CONFIG_HOME || join(home, ".config"), "containers/storage.conf");
   const rootless = {
     root: join(env.XDG_DATA_HOME || join(home, ".local/share"), "containers/storage"),
     run: join(runtime, "containers"),
   };
-  const isRoot = process.getuid?.() === 0;
+  const isRoot = uid === 0;
   const files = isRoot && env.CONTAINERS_STORAGE_CONF ? [env.CONTAINERS_STORAGE_CONF, ...system] : system;
   const main = storageOf(host, files, { root: "/var/lib/containers/storage", run: "/run/containers/storage" });
   for (const root of roots) add({ ...main, root });
