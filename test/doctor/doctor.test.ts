@@ -1,10 +1,22 @@
 /** `lamella doctor` for real: on this machine as it is, without root, and on a dockerd whose overlayfs leaves redirects. */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { type Diagnosis, examine } from "../../src/doctor/doctor.ts";
+import type { DockerData } from "../../src/doctor/facts.ts";
 import { CliLab } from "../e2e/cli-harness.ts";
 import { Docker } from "../support/dockerd.ts";
 import { LoopDevices, run } from "../support/loop-devices.ts";
@@ -114,6 +126,33 @@ function cliSays(docker: Docker): void {
   assert.match(stdout, /^Diagnosis: nothing wrong found, 1 note$/m);
   assert.match(stdout, /^note docker-diff-naive Docker /m);
 }
+
+test("a real data root with images and containers: nothing is taken for an orphan, and what is one is found", async (t) => {
+  const docker = await Docker.start();
+  if (typeof docker === "string") return t.skip(docker);
+  const root = join(docker.directory, "data");
+  try {
+    docker.run(["import", "-", "base"], { input: execFileSync("tar", ["-C", import.meta.dirname, "-c", "."]) });
+    docker.run(["create", "--name", "made", "base", "/nothing"]);
+    docker.run(["commit", "made", "second"]);
+    docker.run(["create", "second", "/nothing"]);
+    const dataOf = async (): Promise<DockerData | undefined> => (await examineDaemon(docker)).facts.docker[0]?.data;
+    const { driver, deepestChain, orphans, missing, brokenLinks, emptyMetadata } = (await dataOf()) ?? {};
+    assert.equal(driver, "overlay2");
+    assert.ok((deepestChain ?? 0) >= 1);
+    assert.deepEqual([orphans?.count, missing?.count, brokenLinks?.count, emptyMetadata?.count], [0, 0, 0, 0]);
+    // All layers look old: none of them is left out for being young.
+    for (const name of readdirSync(join(root, "overlay2"))) utimesSync(join(root, "overlay2", name), 1, 1);
+    const orphan = join(root, "overlay2", "0".repeat(64));
+    mkdirSync(join(orphan, "diff"), { recursive: true });
+    utimesSync(orphan, 1, 1);
+    assert.deepEqual((await dataOf())?.orphans.examples, [`overlay2/${"0".repeat(64)}`]);
+    rmSync(orphan, { recursive: true });
+    assert.equal((await dataOf())?.orphans.count, 0);
+  } finally {
+    await docker.stop();
+  }
+});
 
 test("a real dockerd on vfs: findings, and exit status 3", async (t) => {
   const docker = await Docker.start({ driver: "vfs" });

@@ -157,7 +157,7 @@ const caution =
 export function overlayCures(overlay: OverlayFacts): string[] {
   const future: OverlayEffect | undefined = effectAfterReboot(overlay);
   const now = `for this run of the system: stop Docker, write N to /sys/module/overlay/parameters/metacopy and redirect_dir (both), start Docker. ${caution}`;
-  if (future?.redirects === false) return ["reboot: what is configured turns both off", now];
+  if (future?.redirects === false) return ["reboot: both are off then, as things are configured", now];
   return [`for good: ${lastingCure(overlay)}. ${caution}`, now];
 }
 
