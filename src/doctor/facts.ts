@@ -75,8 +75,8 @@ export interface DockerFacts {
   /** Of the socket, where a daemon answers. */
   readonly socket?: string;
   readonly version?: string;
-  /** True when the daemon answered. */
-  readonly running: boolean;
+  /** True when the daemon answered; undefined when one that does not talk to us may be the one of this root. */
+  readonly running?: boolean;
   /** Name of the storage driver, or of the snapshotter when layers are containerd's. Not running: the one with layers. */
   readonly driver?: string;
   /** `DriverStatus` of /info: the lines `docker info` prints. */

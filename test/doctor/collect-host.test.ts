@@ -116,8 +116,25 @@ test("a socket that answers nothing useful is said, and no error", async () => {
   const { docker, unseen } = await host.facts();
   assert.deepEqual(docker, []);
   assert.match(JSON.stringify(unseen), /\/run\/docker\.sock.*status 503/);
+  host.directory("/var/lib/docker");
+  assert.equal((await host.facts()).docker[0]?.running, undefined, "nobody can tell");
+  const gone = await host.facts({ env: { DOCKER_HOST: "unix:///run/gone.sock" } });
+  assert.match(JSON.stringify(gone.unseen), /\/run\/gone\.sock","why":"there is no such socket/);
   const remote = await host.facts({ env: { DOCKER_HOST: "ssh://elsewhere" } });
   assert.match(JSON.stringify(remote.unseen), /DOCKER_HOST=ssh:\/\/elsewhere/);
+});
+
+test("a data root by its daemon's arguments", async () => {
+  await using host = new MadeHost();
+  await host.answer("/srv/second.sock", { Driver: "overlay2", DockerRootDir: "/srv/second" });
+  host.write({
+    "/proc/42/comm": "dockerd\n",
+    "/proc/42/cmdline": "dockerd\0-H\0unix:///srv/second.sock\0--data-root=/srv/second\0",
+  });
+  host.directory("/srv/second/image/overlay2/layerdb");
+  assert.deepEqual((await host.facts()).docker, []);
+  const [docker] = (await host.facts({ roots: ["/srv/second"], onlyRoots: true })).docker;
+  assert.deepEqual([docker?.running, docker?.socket], [true, "/srv/second.sock"]);
 });
 
 test("arguments of dockerd", () => {

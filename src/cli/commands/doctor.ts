@@ -1,3 +1,4 @@
+import { homedir } from "node:os";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import type { Diagnosis } from "../../doctor/doctor.ts";
@@ -32,7 +33,7 @@ export function define(command: Command, cli: Cli): void {
       const { examine } = await import("../../doctor/doctor.ts");
       const { root, json, quiet } = cli.globals(command);
       const diagnosis = await examine({
-        env: process.env,
+        env: { ...process.env, HOME: homedir() },
         uid: process.getuid?.() ?? 0,
         roots: directories.map((directory) => resolve(directory)),
         onlyRoots: only,
@@ -65,7 +66,7 @@ function summary(facts: Facts, style: Style): string {
     ["Host", `Linux ${host.kernel} ${host.machine}, ${host.uid === 0 ? "as root" : `as user ${host.uid}`}`],
     ["Overlay", `${presenceText[overlay.presence]}${parameters}${futureText(facts)}`],
     ...engineRows("Docker", facts, facts.docker, (one) =>
-      [one.version ?? (one.running ? "running" : "not running"), one.driver ?? "driver unknown", nativeText(one.status)]
+      [one.version ?? runningText(one.running), one.driver ?? "driver unknown", nativeText(one.status)]
         .filter(Boolean)
         .join(", "),
     ),
@@ -99,6 +100,11 @@ function futureText({ overlay }: Facts): string {
     return isSame ? [] : [`${name}=${future.value} (${future.source})`];
   });
   return changed.length === 0 ? "" : `; after a reboot ${changed.join(" ")}`;
+}
+
+function runningText(running: boolean | undefined): string {
+  if (running === undefined) return "could not be asked";
+  return running ? "running" : "not running";
 }
 
 function nativeText(status: readonly (readonly [string, string])[]): string {

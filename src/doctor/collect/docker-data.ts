@@ -46,8 +46,9 @@ export function dockerData(host: HostView, root: string, driver?: string): Docke
   const nothing: LayerCount = { count: 0, examples: [] };
   const base = { drivers, ...(chosen !== undefined && { driver: chosen }), ...loopFile(host, root) };
   const folder = layerFolders[chosen ?? ""];
-  const directories = folder === undefined ? undefined : host.names(`${root}/${folder}`);
   const store = chosen === undefined ? noStore : readLayerStore(host, `${root}/image/${chosen}/layerdb`);
+  // In this order: Docker makes a directory before it lists the layer.
+  const directories = folder === undefined ? undefined : host.names(`${root}/${folder}`);
   if (directories === undefined || folder === undefined)
     return {
       ...base,
@@ -60,7 +61,8 @@ export function dockerData(host: HostView, root: string, driver?: string): Docke
   const layers = directories.filter((name) => name !== "l" || chosen !== "overlay2");
   const present = new Set(layers);
   const missing = [...store.references]
-    .filter(([name]) => !present.has(name))
+    // Listed still: a layer that is being removed leaves the list first.
+    .filter(([name, by]) => !present.has(name) && host.exists(by))
     .map(([name, by]) => `${by}: no ${folder}/${name}`);
   return {
     ...base,

@@ -1,6 +1,6 @@
 /**
- * Docker: every daemon whose socket is known (DOCKER_HOST, the rootless one, the usual one, those that running daemons name
- * in their arguments), and data roots where none runs.
+ * Docker: every daemon whose socket is known (DOCKER_HOST, the rootless one, the usual one, that of a daemon which names a
+ * data root the caller asked for in its arguments), and data roots where none runs.
  */
 import { join, resolve } from "node:path";
 import type { DockerFacts } from "../facts.ts";
@@ -29,8 +29,10 @@ export async function dockerFacts(
   const processes = daemonProcesses(host);
   const found: DockerFacts[] = [];
   const known = new Set<string>();
-  for (const socket of sockets(host, options)) {
+  let isAllTold = true;
+  for (const socket of sockets(host, options, processes)) {
     const daemon = await askDaemon(host, { socket, processes, ask, signal: options.signal });
+    isAllTold &&= daemon !== undefined;
     if (daemon === undefined || known.has(daemon.root)) continue;
     known.add(daemon.root);
     found.push(daemon);
@@ -43,21 +45,36 @@ export async function dockerFacts(
       processes.find((one) => one.root === root),
       root,
     );
-    found.push(withData(host, { running: false, status: [], containerdStore: false, warnings: [], root, ...asked }));
+    // A daemon that does not talk to us may be the one of this root.
+    const running = isAllTold ? { running: false } : {};
+    found.push(withData(host, { ...running, status: [], containerdStore: false, warnings: [], root, ...asked }));
   }
   return found;
 }
 
-function sockets(host: HostView, { env, uid, onlyRoots }: DoctorOptions): string[] {
+function sockets(
+  host: HostView,
+  { env, uid, onlyRoots, roots = [] }: DoctorOptions,
+  processes: readonly DaemonProcess[],
+): string[] {
   const asked = env.DOCKER_HOST ?? "";
   if (asked !== "" && !asked.startsWith("unix://"))
     host.missed(`DOCKER_HOST=${asked}`, "only daemons of this machine are looked at, by their unix sockets");
+  const named = asked.startsWith("unix://") ? [asked.slice("unix://".length)] : [];
+  for (const path of named) if (!host.exists(path)) host.missed(path, "there is no such socket (DOCKER_HOST)");
   const candidates = [
-    ...(asked.startsWith("unix://") ? [asked.slice("unix://".length)] : []),
+    ...named,
+    ...processes.filter(({ root }) => root !== undefined && roots.includes(root)).flatMap((one) => one.sockets),
     ...(onlyRoots ? [] : [join(env.XDG_RUNTIME_DIR || `/run/user/${uid}`, "docker.sock")]),
     ...(onlyRoots ? [] : ["/run/docker.sock", "/var/run/docker.sock"]),
   ];
-  return [...new Set(candidates)].filter((path) => host.stat(path)?.isSocket());
+  // /var/run mostly is a link to /run.
+  const byInode = new Map<string, string>();
+  for (const path of candidates) {
+    const stat = host.stat(path);
+    if (stat?.isSocket() && !byInode.has(`${stat.dev}:${stat.ino}`)) byInode.set(`${stat.dev}:${stat.ino}`, path);
+  }
+  return [...byInode.values()];
 }
 
 function usualRoots(host: HostView, { env, onlyRoots }: DoctorOptions): string[] {
