@@ -123,6 +123,8 @@ export interface PodmanFacts {
   readonly config?: string;
   readonly driver?: string;
   readonly root: string;
+  /** Of a user who is not root: its overlays are mounted in a user namespace. */
+  readonly rootless: boolean;
   readonly mountOptions?: string;
   readonly mountProgram?: string;
   /** Answers kept until a reboot, as the file names in the run root: `native-diff(nodev)-false`. */

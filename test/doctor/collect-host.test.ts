@@ -171,6 +171,7 @@ mountopt = "nodev,metacopy=on"
       config: "/etc/containers/storage.conf",
       driver: "overlay",
       root: "/data/containers",
+      rootless: false,
       mountOptions: "nodev,metacopy=on",
       remembered: ["native-diff(nodev,metacopy=on)-false"],
     },
@@ -179,6 +180,26 @@ mountopt = "nodev,metacopy=on"
     diagnose(facts).map(({ id }) => id),
     ["naive-diff-podman"],
   );
+});
+
+test("podman without root: the user's storage, with the system's options and the user's places", async () => {
+  await using host = new MadeHost();
+  host.write({
+    "/etc/containers/storage.conf": '[storage]\ngraphroot = "/data"\n[storage.options.overlay]\nmountopt = "nodev"\n',
+  });
+  host.directory("/home/me/.local/share/containers/storage/vfs-layers");
+  const facts = await host.facts({ uid: 1000, env: { HOME: "/home/me" } });
+  assert.deepEqual(facts.podman, [
+    {
+      config: "/etc/containers/storage.conf",
+      driver: "vfs",
+      root: "/home/me/.local/share/containers/storage",
+      rootless: true,
+      mountOptions: "nodev",
+      remembered: [],
+    },
+  ]);
+  assert.match(diagnose(facts)[0]?.sentence ?? "", /podman's driver vfs/);
 });
 
 test("containerd and Lamella: roots, and what lies in them", async () => {

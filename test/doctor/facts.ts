@@ -36,6 +36,7 @@ export const healthyPodman: PodmanFacts = {
   config: "/etc/containers/storage.conf",
   driver: "overlay",
   root: podmanRoot,
+  rootless: false,
   mountOptions: "nodev",
   remembered: ["native-diff(nodev)-true"],
 };

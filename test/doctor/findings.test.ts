@@ -9,6 +9,7 @@ import {
   dockerRoot,
   healthy,
   healthyDocker,
+  healthyPodman,
   withData,
   withDocker,
   withParameters,
@@ -205,6 +206,16 @@ test("podman: the options of its mounts come before the module's parameters", ()
   assert.equal(naive("nodev,metacopy=off"), true);
   assert.equal(naive("nodev,redirect_dir=off"), false);
   assert.equal(naive("nodev,redirect_dir=off,metacopy=off"), false);
+});
+
+test("in a user namespace the module's parameters do nothing", () => {
+  const facts = withParameters(["redirect_dir", "metacopy"]);
+  const rootless = (native: "true" | "false"): Facts => {
+    const status = [["Native Overlay Diff", native] as const, ["userxattr", "true"] as const];
+    return { ...withDocker({ status }, facts), podman: [{ ...healthyPodman, rootless: true }] };
+  };
+  assert.deepEqual(idsOf(rootless("true")), ["docker-diff-naive"]);
+  assert.deepEqual(idsOf(rootless("false")), ["naive-diff-other"]);
 });
 
 test("vfs that was asked for is no fallback", () => {

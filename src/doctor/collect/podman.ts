@@ -24,29 +24,44 @@ export function podmanFacts(host: HostView, options: DoctorOptions, roots: reado
   const isRoot = uid === 0;
   const files = isRoot && env.CONTAINERS_STORAGE_CONF ? [env.CONTAINERS_STORAGE_CONF, ...system] : system;
   const main = storageOf(host, files, { root: "/var/lib/containers/storage", run: "/run/containers/storage" });
-  for (const root of roots) add({ ...main, root });
+  for (const root of roots) add({ ...main, root, ...driverOf(host, root, main.driver) });
   if (onlyRoots) return found;
   add(main);
-  if (!isRoot) add(storageOf(host, [own], rootless));
+  if (!isRoot) add(storageOf(host, [own, ...system], rootless, own));
   return found;
 }
 
-function storageOf(host: HostView, files: readonly string[], usual: { root: string; run: string }): PodmanFacts {
+/** `own`: the user's file, for storage of a user: the places that the system's files name are root's. */
+function storageOf(
+  host: HostView,
+  files: readonly string[],
+  usual: { readonly root: string; readonly run: string },
+  own?: string,
+): PodmanFacts {
   const config = files.find((path) => host.exists(path));
   const values = parseToml((config && host.text(config)) ?? "");
   const get = (key: string): string | undefined => values.get(`storage.${key}`) || undefined;
-  const driver = get("driver");
+  const namesPlaces = own === undefined || config === own;
+  const root = (namesPlaces ? get("graphroot") : undefined) ?? usual.root;
+  const run = (namesPlaces ? get("runroot") : undefined) ?? usual.run;
   const mountOptions = get("options.overlay.mountopt") ?? get("options.mountopt");
   const mountProgram = get("options.overlay.mount_program") ?? get("options.mount_program");
-  const run = get("runroot") ?? usual.run;
   return {
     ...(config !== undefined && { config }),
-    ...(driver !== undefined && { driver }),
-    root: get("graphroot") ?? usual.root,
+    ...driverOf(host, root, get("driver")),
+    root,
+    rootless: own !== undefined,
     ...(mountOptions !== undefined && { mountOptions }),
     ...(mountProgram !== undefined && { mountProgram }),
     remembered: (host.names(`${run}/overlay`) ?? []).filter((name) =>
       /^(native-diff|metacopy)\(.*-(true|false)$/.test(name),
     ),
   };
+}
+
+/** As configured, else the one whose layers are there: `<driver>-layers/`. */
+function driverOf(host: HostView, root: string, configured: string | undefined): { driver?: string } {
+  const populated = ["overlay", "vfs", "btrfs", "zfs"].find((name) => host.exists(`${root}/${name}-layers`));
+  const driver = configured ?? populated;
+  return driver === undefined ? {} : { driver };
 }

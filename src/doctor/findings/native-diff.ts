@@ -19,19 +19,26 @@ function isOverlay2({ driver, containerdStore }: DockerFacts): boolean {
 }
 
 function findingsOf(facts: Facts, docker: DockerFacts): Finding[] {
-  const effect = effectNow(facts, docker.root);
+  const isInUserNamespace = isOfUserNamespace(docker);
+  const effect = isInUserNamespace ? noEffect : effectNow(facts, docker.root);
   const reported = statusOf(docker, "Native Overlay Diff");
   const isNaive = docker.running && reported !== undefined ? reported === "false" : (effect?.redirects ?? false);
-  // In a user namespace overlayfs leaves no redirects whatever the parameters say: there it is something else.
-  const isGone = effect?.redirects === false && statusOf(docker, "userxattr") !== "true";
+  const isGone = effect?.redirects === false && !isInUserNamespace;
   if (isNaive) return [isGone ? sinceGone(facts, docker) : naive(facts, docker)];
   if (docker.running && reported === "true" && effect?.redirects) return [sinceSwitchedOn(facts, docker)];
-  return [...slowAfterReboot(facts, docker), diffCommandIsNaive(docker)];
+  return [...(isInUserNamespace ? [] : slowAfterReboot(facts, docker)), diffCommandIsNaive(docker)];
+}
+
+const noEffect: OverlayEffect = { redirects: false, metacopies: false };
+
+/** A rootless daemon mounts with userxattr, and then overlayfs leaves no redirects whatever its parameters say. */
+function isOfUserNamespace(docker: DockerFacts): boolean {
+  return statusOf(docker, "userxattr") === "true";
 }
 
 function naive(facts: Facts, docker: DockerFacts): Finding {
   const { overlay } = facts;
-  const on = switchedOn(overlay.parameters);
+  const on = isOfUserNamespace(docker) ? [] : switchedOn(overlay.parameters);
   const id = idOf(on);
   return {
     id,

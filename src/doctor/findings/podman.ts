@@ -11,12 +11,29 @@ const cost =
   "`podman build`, `buildah commit` and `podman commit` read the names and attributes of all files of two whole images after every step";
 
 export function podmanFindings(facts: Facts): Finding[] {
-  return facts.podman
-    .filter(({ driver }) => driver === undefined || driver === "overlay")
-    .flatMap((podman) => {
-      const naive = whyNaive(facts, podman);
-      return naive === undefined ? remembered(podman) : [naive];
-    });
+  return facts.podman.flatMap((podman) => {
+    if (podman.driver !== undefined && podman.driver !== "overlay") return naiveByDriver(podman, podman.driver);
+    const naive = whyNaive(facts, podman);
+    return naive === undefined ? remembered(podman) : [naive];
+  });
+}
+
+function naiveByDriver({ config, root }: PodmanFacts, driver: string): Finding[] {
+  if (!["vfs", "btrfs", "zfs"].includes(driver)) return [];
+  const isVfs = driver === "vfs";
+  return [
+    {
+      id: "naive-diff-podman",
+      severity: "warning",
+      subject: `podman (${root})`,
+      sentence: `podman's driver ${driver} has no way of its own to tell what a build step changed, so podman compares whole images${isVfs ? ", each of which is a full copy" : ""}.`,
+      evidence: [{ source: config ?? root, said: `driver = "${driver}"` }],
+      cost: isVfs ? `${cost}, and every layer takes the space of its whole image` : cost,
+      cures: [
+        `\`podman save\` what you need, set \`driver = "overlay"\` in ${config ?? "storage.conf"}, \`podman system reset\`, \`podman load\``,
+      ],
+    },
+  ];
 }
 
 function whyNaive(facts: Facts, podman: PodmanFacts): Finding | undefined {
@@ -31,6 +48,8 @@ function whyNaive(facts: Facts, podman: PodmanFacts): Finding | undefined {
         `remove mount_program from ${config}, where the kernel can mount overlays itself (since Linux 5.11 also without root), then \`podman system reset\``,
       ],
     };
+  // In a user namespace overlayfs leaves no redirects, and podman drops options that ask for them.
+  if (podman.rootless) return undefined;
   const { parameters } = facts.overlay;
   if (!redirects(mountOptions, parameters)) return undefined;
   const byOption = /(^|,)(metacopy|redirect_dir)=on(,|$)/.exec(mountOptions)?.[2];
