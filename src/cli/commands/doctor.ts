@@ -43,12 +43,20 @@ export function define(command: Command, cli: Cli): void {
       if (!diagnosis.healthy) cli.exitStatus = findingsStatus;
       if (json) return cli.printJson(diagnosis);
       if (quiet) return cli.write(diagnosis.findings.map(({ id }) => `${id}\n`).join(""));
-      cli.write(render(diagnosis, stdoutStyle(), Math.min(stdout.columns, 120)));
+      const absent = only ? "none found where it was asked for" : "none found";
+      cli.write(render(diagnosis, { style: stdoutStyle(), columns: Math.min(stdout.columns, 120), absent }));
     });
 }
 
-function render({ facts, findings }: Diagnosis, style: Style, columns: number): string {
-  const parts = [summary(facts, style), verdict(findings, style)];
+interface Look {
+  readonly style: Style;
+  readonly columns: number;
+  /** What is said of an engine that was not found. */
+  readonly absent: string;
+}
+
+function render({ facts, findings }: Diagnosis, { style, columns, absent }: Look): string {
+  const parts = [summary(facts, style, absent), verdict(findings, style)];
   for (const finding of findings) parts.push(renderFinding(finding, style, columns));
   if (facts.unseen.length > 0) {
     const lines = facts.unseen.map(({ what, why }) => `  ${what}: ${why}\n`).join("");
@@ -58,7 +66,7 @@ function render({ facts, findings }: Diagnosis, style: Style, columns: number): 
 }
 
 /** One line for each thing looked at. */
-function summary(facts: Facts, style: Style): string {
+function summary(facts: Facts, style: Style, absent: string): string {
   const { host, overlay } = facts;
   const { redirect_dir: redirectDir, metacopy } = overlay.parameters;
   const parameters = redirectDir === undefined ? "" : `, redirect_dir=${redirectDir} metacopy=${metacopy ?? "unknown"}`;
@@ -81,7 +89,7 @@ function summary(facts: Facts, style: Style): string {
     ),
     ...engineRows("Lamella", facts, facts.lamella, ({ drivers }) => drivers.join(", ") || "no layers"),
   ];
-  return textTable(rows.map(([name, text]) => [style.bold(name), text]));
+  return textTable(rows.map(([name, text]) => [style.bold(name), text || absent]));
 }
 
 const presenceText = {
@@ -118,7 +126,7 @@ function engineRows<T extends { readonly root: string }>(
   engines: readonly T[],
   describe: (engine: T) => string,
 ): [string, string][] {
-  if (engines.length === 0) return [[name, "none found"]];
+  if (engines.length === 0) return [[name, ""]];
   return engines.map((engine) => {
     const { fileSystem = "unknown file system", availableBytes } = roots[engine.root] ?? {};
     const free = availableBytes === undefined ? "" : `, ${humanSize(availableBytes)} free`;
