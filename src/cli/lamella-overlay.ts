@@ -20,11 +20,31 @@ const PIPE = 3;
 /** What still uses the mount after a signal keeps it this long. */
 const GRACE_MS = 2000;
 
+const USAGE = "usage: lamella-overlay [SOURCE] MOUNTPOINT -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR]";
+const HELP = `${USAGE}
+
+Mounts directories as one, through FUSE, in the format that the kernel's overlayfs has on disk, and stays behind to serve it.
+
+Options:
+  -o OPTION[,OPTION…]   as for the kernel's overlayfs: lowerdir, upperdir, workdir, redirect_dir=on|off, metacopy=on|off,
+                        userxattr, volatile, ro; for FUSE: allow_other
+  -f, --foreground      do not go to the background
+  -h, --help            print this
+
+SIGTERM, or umount, ends it. Exit status: 0, 1 when it failed, 2 when it was called wrongly.
+
+Examples:
+  lamella-overlay -o lowerdir=/lower merged                                        read-only
+  lamella-overlay -o lowerdir=/b:/a,upperdir=/upper,workdir=/work,redirect_dir=on merged
+  mount -t fuse.lamella-overlay none merged -o lowerdir=/lower,upperdir=/upper,workdir=/work
+`;
+
 interface Arguments {
   readonly source: string;
   readonly target: string;
   readonly options: string;
   readonly foreground: boolean;
+  readonly help: boolean;
   /** Said on PIPE, instead of being known from this process's end. */
   readonly tells: boolean;
 }
@@ -37,13 +57,15 @@ function readArguments(args: readonly string[]): Arguments {
       option: { type: "string", short: "o", multiple: true, default: [] },
       foreground: { type: "boolean", short: "f", default: false },
       tells: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
     },
   });
+  const { foreground, tells, help } = values;
   const target = positionals.at(-1);
-  if (target === undefined || positionals.length > 2)
-    throw usageError("usage: lamella-overlay [SOURCE] MOUNTPOINT -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR]");
+  if (help) return { source: "", target: "", options: "", foreground, tells, help };
+  if (target === undefined || positionals.length > 2) throw usageError(USAGE, "lamella-overlay --help says more");
   const source = positionals.length === 2 ? (positionals[0] ?? "") : "lamella";
-  return { source, target, options: values.option.join(","), foreground: values.foreground, tells: values.tells };
+  return { source, target, options: values.option.join(","), foreground, tells, help };
 }
 
 /** Mounts and serves; settles when the mount is gone. */
@@ -84,7 +106,8 @@ async function start(args: readonly string[]): Promise<number> {
 const args = process.argv.slice(2);
 try {
   const parsed = readArguments(args);
-  if (parsed.foreground) await stay(parsed);
+  if (parsed.help) process.stdout.write(HELP);
+  else if (parsed.foreground) await stay(parsed);
   else process.exitCode = await start(args);
 } catch (error) {
   process.exitCode = reportError(error);
