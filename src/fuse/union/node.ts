@@ -26,6 +26,9 @@ export interface InodeNumber {
   readonly inoHigh: number;
 }
 
+/** Of all that is no directory. */
+const childless = new Map<ByteString, Node>();
+
 export class Node {
   readonly id: number;
   /** S_IF constant. */
@@ -36,7 +39,7 @@ export class Node {
   lookups = 0;
   /** Known names: one for a directory, none for the root and for what has been removed. */
   readonly names: Name[] = [];
-  readonly children = new Map<ByteString, Node>();
+  readonly children: Map<ByteString, Node>;
   /** It lies in the upper layer. */
   upper: boolean;
   /** What is merged into a directory, the upper's part first. */
@@ -57,6 +60,7 @@ export class Node {
   constructor(id: number, what: Pick<Node, "type" | "ino" | "upper" | "parts" | "lower" | "data">) {
     this.id = id;
     this.type = what.type;
+    this.children = what.type === C.S_IFDIR ? new Map() : childless;
     this.ino = what.ino;
     this.upper = what.upper;
     this.parts = what.parts;
