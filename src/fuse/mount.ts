@@ -7,10 +7,12 @@ import { spawnSync } from "node:child_process";
 import { LamellaError } from "../errors/lamella-error.ts";
 import { SyscallError } from "../errors/syscall-error.ts";
 import { findProgram } from "../fs/find-program.ts";
+import { mountAt } from "../fs/mounts.ts";
 import { type ByteString, textOfBytes } from "../lib/bytes.ts";
 import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import * as sys from "../sys/syscalls.ts";
+import { MAX_DATA } from "./negotiate.ts";
 
 const EPERM = 1;
 const ENOENT = 2;
@@ -36,10 +38,27 @@ export function mountFuse(mount: FuseMount): sys.OwnedFd {
   const options = [`fd=${device.fd}`, "rootmode=40000", ...owner, ...permissions(mount)];
   const flags = mount.readOnly ? C.MS_RDONLY : 0;
   const r = raw.mount(mount.source, mount.target, `fuse.${mount.subtype}`, flags, options.join(","));
-  if (r >= 0) return device;
+  if (r >= 0) {
+    readAheadMore(mount.target);
+    return device;
+  }
   device[Symbol.dispose]();
   if (r !== -EPERM) throw new SyscallError("mount fuse", -r, textOfBytes(mount.target));
   return mountByProgram(mount);
+}
+
+/**
+ * Lets the kernel read ahead by the longest request there is, which reads a third faster than its 128 KiB. Must come before
+ * INIT is answered. Only root of the host may: elsewhere it stays as it is.
+ */
+function readAheadMore(target: ByteString): void {
+  const mount = mountAt(target);
+  if (mount === undefined) return;
+  const setting = `/sys/class/bdi/${mount.devMajor}:${mount.devMinor}/read_ahead_kb`;
+  const fd = raw.openat(C.AT_FDCWD, setting, C.O_WRONLY);
+  if (fd < 0) return;
+  raw.write(fd, Buffer.from(String(MAX_DATA / 1024)));
+  raw.close(fd);
 }
 
 /** The kernel checks permissions by what the file system says of owner, mode and ACLs. */

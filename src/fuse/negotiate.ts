@@ -75,7 +75,8 @@ export function negotiate(request: Request, reply: Reply, options: { readonly pa
   const offered2 = (offered & init.INIT_EXT) === 0 ? 0 : request.u32(16);
   const passthrough = options.passthrough && (offered2 & init2.PASSTHROUGH) !== 0;
   const flags = wanted.reduce((all, flag) => all | (offered & flag), 0);
-  reply.u32(8, Math.min(request.u32(8), MAX_DATA));
+  // The kernel takes the smaller one of this and of what the mount is set to (./mount.ts).
+  reply.u32(8, MAX_DATA);
   reply.u32(12, flags >>> 0);
   reply.u32(16, MAX_BACKGROUND | (CONGESTED << 16));
   reply.u32(20, MAX_DATA);

@@ -20,7 +20,7 @@ import { bindMount, isMountPoint, mountAt, umount } from "../../src/fs/mounts.ts
 import * as C from "../../src/sys/constants.ts";
 import * as sys from "../../src/sys/syscalls.ts";
 import { FuseProcess } from "../support/fuse-process.ts";
-import { privateMounts } from "../support/overlay-lab.ts";
+import { inUserNamespace, privateMounts } from "../support/overlay-lab.ts";
 
 /** A directory to mount at, in a private mount namespace. */
 function mountPoint(t: TestContext): string | undefined {
@@ -50,7 +50,10 @@ test("a file system in memory is mounted, read and unmounted", async (t) => {
   if (target === undefined) return;
   {
     await using _served = await FuseProcess.start("memory-file-system-child.ts", [target], target);
-    assert.equal(mountAt(target)?.type, "fuse.memory");
+    const mount = mountAt(target);
+    assert.equal(mount?.type, "fuse.memory");
+    const device = `/sys/class/bdi/${mount?.devMajor}:${mount?.devMinor}`;
+    if (!inUserNamespace()) assert.equal(readFileSync(`${device}/read_ahead_kb`, "utf8"), "1024\n");
     assert.deepEqual(readdirSync(target).sort(), ["big", "empty", "hello"]);
     assert.match(execFileSync("ls", ["-l", target], { encoding: "utf8" }), /-r--r--r-- 1 root root +13 .* hello/);
     assert.equal(readFileSync(join(target, "hello"), "utf8"), "hello, world\n");

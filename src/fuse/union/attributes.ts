@@ -13,6 +13,8 @@ import { copyUp } from "./copy-up.ts";
 import type { Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
 
+const ENODATA = 61;
+
 const omitted = [0, C.UTIME_OMIT] as const;
 const accessAcl = "system.posix_acl_access";
 
@@ -99,7 +101,7 @@ export function setAttribute(union: Union, node: Node, name: ByteString, change:
 
 /** Errors: SyscallError ENODATA when there is none of that name, before anything is copied up. */
 export function removeAttribute(union: Union, node: Node, name: ByteString): void {
-  if (getAttribute(union, node, name) === undefined) throw new SyscallError("removexattr", 61);
+  if (getAttribute(union, node, name) === undefined) throw new SyscallError("removexattr", ENODATA);
   copyUp(union, node, "metadata");
   const [fd, own] = union.at(node);
   const stored = storedName(union, name);
