@@ -5,6 +5,7 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { umount } from "../../src/fs/mounts.ts";
 import type { UnionOptions } from "../../src/fuse/union/union.ts";
 import * as C from "../../src/sys/constants.ts";
 import * as raw from "../../src/sys/raw.ts";
@@ -103,18 +104,36 @@ test("a file opened for reading sees what is written after its copy-up", async (
   assert.equal(fs.readFileSync(join(at.lower, "file"), "utf8"), "0123456789");
 });
 
-test("inode numbers stay over copy-up, rename and another mount", async (t) => {
-  await using at = await scene(t, "mkdir -p dir/sub; echo x > dir/file");
-  if (!at) return;
-  const numbers = (): number[] => ["dir", "dir/sub", "dir/file"].map((name) => fs.statSync(join(at.merged, name)).ino);
-  const before = numbers();
-  sh("chmod 700 dir/sub; echo y >> dir/file; touch dir/new", at.merged);
-  assert.deepEqual(numbers(), before);
-  sh("mv dir moved; mv moved dir", at.merged);
-  assert.deepEqual(numbers(), before);
-  await at.again();
-  assert.deepEqual(numbers(), before);
-});
+for (const place of ["the same file system", "another file system"])
+  test(`inode numbers stay over copy-up, rename and another mount, with the lower layer on ${place}`, async (t) => {
+    const other =
+      place.startsWith("another") && privateMounts() === true
+        ? fs.mkdtempSync(join(tmpdir(), "lamella-lower-"))
+        : undefined;
+    if (other !== undefined) {
+      sys.mount("lamella-lower", other, "tmpfs", 0, "mode=0755");
+      t.after(() => {
+        umount(other);
+        fs.rmdirSync(other);
+      });
+      sh("mkdir -p dir/sub; echo x > dir/file", other);
+    }
+    await using at = await scene(
+      t,
+      "mkdir -p dir/sub; echo x > dir/file",
+      other === undefined ? {} : { lowers: [other] },
+    );
+    if (!at) return;
+    const numbers = (): number[] =>
+      ["dir", "dir/sub", "dir/file"].map((name) => fs.statSync(join(at.merged, name)).ino);
+    const before = numbers();
+    sh("chmod 700 dir/sub; echo y >> dir/file; touch dir/new", at.merged);
+    assert.deepEqual(numbers(), before);
+    sh("mv dir moved; mv moved dir", at.merged);
+    assert.deepEqual(numbers(), before);
+    await at.again();
+    assert.deepEqual(numbers(), before);
+  });
 
 test("names up to 255 bytes, and paths beyond PATH_MAX", async (t) => {
   await using at = await scene(t, "true");

@@ -164,7 +164,10 @@ export class Union implements Disposable {
       if (stat !== undefined) return this.inodeNumber(stat);
     }
     const origin = this.layer(0).getxattr(entry.place.path, this.mark("origin"));
-    return (origin && originInode(origin)) ?? this.inodeNumber(entry.stat);
+    const number = origin && originInode(origin);
+    // Lower layers mostly lie on one file system.
+    const lowerRoot = this.#layers[1]?.stat("");
+    return this.inodeNumber(number && lowerRoot ? { ...lowerRoot, ...number } : entry.stat);
   }
 
   inodeNumber(stat: sys.Stat): InodeNumber {
