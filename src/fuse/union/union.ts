@@ -7,7 +7,8 @@
  *         #whiteout       the whiteout of which all others are hard links
  */
 import { LamellaError } from "../../errors/lamella-error.ts";
-import { SyscallError } from "../../errors/syscall-error.ts";
+import { hasCode, SyscallError } from "../../errors/syscall-error.ts";
+import { detachedBind } from "../../fs/mounts.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { DirectoryLayer } from "../../overlayfs/directory-layer.ts";
@@ -68,7 +69,7 @@ export class Union implements Disposable {
       layers.push(this.upper);
       this.#workFd = openWork(work);
     }
-    for (const lower of lowers) layers.push(new DirectoryLayer(lower));
+    for (const lower of lowers) layers.push(openLower(lower));
     this.#layers = layers;
     this.stack = new LayerStack(layers, { prefix });
     const { stat, parts } = this.stack.root;
@@ -230,6 +231,22 @@ export class Union implements Disposable {
 function linkCount(node: Node, stat: sys.Stat): number {
   if (node.isDirectory) return node.parts.length > 1 ? 1 : stat.nlink;
   return node.isRemoved && !node.upper ? stat.nlink - 1 : stat.nlink;
+}
+
+/**
+ * A lower layer through a read-only mount of our own, as the kernel's overlayfs has it: reading sets no access times, and who
+ * unmounts the layer's file system right after the union need not wait for us. Where mounting is not allowed, as it lies.
+ */
+function openLower(path: ByteString): DirectoryLayer {
+  let mount: sys.OwnedFd;
+  try {
+    mount = detachedBind(path, { readOnly: true });
+  } catch (error) {
+    if (!hasCode(error, "EPERM", "ENOSYS", "EINVAL")) throw error;
+    return new DirectoryLayer(path);
+  }
+  using own = mount;
+  return new DirectoryLayer(`/proc/self/fd/${own.fd}`);
 }
 
 function readOnly(): never {
