@@ -296,6 +296,14 @@ test("many files pass without being kept open", async (t) => {
   assert.deepEqual(fs.readdirSync(at.merged), []);
 });
 
+test("reading leaves access times below as they are", async (t) => {
+  await using at = await scene(t, "mkdir dir; echo x > dir/file; touch -d @1000000000 dir/file dir");
+  if (!at) return;
+  assert.equal(fs.readFileSync(join(at.merged, "dir/file"), "utf8"), "x\n");
+  assert.deepEqual(fs.readdirSync(join(at.merged, "dir")), ["file"]);
+  for (const name of ["dir", "dir/file"]) assert.equal(fs.statSync(join(at.lower, name)).atimeMs, 1e12);
+});
+
 test("without an upper layer all is read-only", async (t) => {
   await using at = await scene(t, "mkdir dir; echo x > dir/file", { upper: undefined, work: undefined });
   if (!at) return;
