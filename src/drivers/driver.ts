@@ -169,7 +169,8 @@ export interface Driver {
   /**
    * Gives a writable layer back what a power cut took of what `create(id, parent)` made, the layer itself if need be, and
    * keeps what is in its tree. The store calls it at the first start after a boot, before `reclaim`, and need not flush after
-   * `create` where a driver has it; layers with a limit excepted. Answers whether something was missing.
+   * `create` where a driver has it; layers with a limit excepted. Idempotent: after a crash in it, the next call does the rest.
+   * Answers whether something was missing. Errors: data_loss, not_found (parent).
    */
   mend?(id: LayerId, parent: LayerId | undefined): Promise<boolean>;
 

@@ -70,8 +70,9 @@ export function copyTree(source: ByteString, target: ByteString): CopiedTree {
   using _from = from;
   using _to = to;
   const pair = { share: WorkShare.start(BOTH).memory, fromFd: from.fd, toFd: to.fd };
-  const part = copyPart(pair, () => {});
-  return sumOf([part, copyLinked(pair, part.linked)]);
+  const check = (): void => {};
+  const part = copyPart(pair, check);
+  return sumOf([part, copyLinked(pair, part.linked, check)]);
 }
 
 /** Opens both roots, and makes the second where it is not there. The caller closes them. */
@@ -124,11 +125,15 @@ function copyEntry(directory: SharedDirectory, name: ByteString, files: FileCopi
   else copyObject(files, { fromFd, toFd, name, path, stat });
 }
 
-/** Once all else is copied: copies each object that has several names once, and links its other names. Its one entry is the root. */
-export function copyLinked({ fromFd, toFd }: TreePair, linked: readonly LinkedName[]): CopiedTree {
+/**
+ * Once all else is copied: copies each object that has several names once, and links its other names. The one entry it
+ * counts is the root. `check` is called once a name and may throw.
+ */
+export function copyLinked({ fromFd, toFd }: TreePair, linked: readonly LinkedName[], check: () => void): CopiedTree {
   const files = new FileCopier();
   const first = new Map<string, ByteString>();
   for (const { path, inode } of linked) {
+    check();
     const slash = path.lastIndexOf("/");
     const folder = slash < 0 ? "" : path.slice(0, slash);
     const name = path.slice(slash + 1);

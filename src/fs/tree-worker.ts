@@ -10,7 +10,7 @@ serveJobs<TreeJob, TreeResult>((job, context) => {
     case "copy":
       return { kind: "copy", ...copyPart(job, checkpoint) };
     case "copy-linked":
-      return { kind: "copy-linked", ...copyLinked(job, job.linked) };
+      return { kind: "copy-linked", ...copyLinked(job, job.linked, checkpoint) };
     case "link":
       return { kind: "link", ...linkPart(job, checkpoint) };
     case "remove":
