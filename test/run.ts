@@ -99,7 +99,7 @@ function print(state: FileState, file: string, depth: number, line: string): voi
 /** The text of a failure: the thrown error rather than node:test's wrapper around it, and what caused that. */
 function explain(error: unknown): string {
   if (error instanceof Error && "failureType" in error && error.failureType === "testTimeoutFailure") {
-    return `gave up after ${timeoutSec} s: the file hangs or needs a longer --timeout`;
+    return `gave up after ${timeoutSec} s: the file hangs or needs a longer --timeout; under way: ${underWay()}`;
   }
   const texts: string[] = [];
   let cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
@@ -110,6 +110,28 @@ function explain(error: unknown): string {
   }
   if (cause !== undefined) texts.push(String(cause));
   return texts.join("\ncaused by: ");
+}
+
+/** What began last in each file, by depth: `test:start` comes only when a test is told of, which a hanging one never is. */
+const begun = new Map<string, string[]>();
+
+function begin(file: string, depth: number, name: string): void {
+  const names = begun.get(file) ?? [];
+  names[depth] = name;
+  names.length = depth + 1;
+  begun.set(file, names);
+}
+
+/** A test ended, or a whole file, which takes along what it had begun. */
+function end(file: string, depth: number): void {
+  const names = begun.get(file);
+  if (names !== undefined) names.length = Math.min(names.length, depth);
+}
+
+/** A suite shared by files counts for the file it stands in, so all are told. */
+function underWay(): string {
+  const open = [...begun.values()].filter((names) => names.length > 0);
+  return open.map((names) => names.map((name) => name.replace(`${root}/`, "")).join(" › ")).join("; ") || "nothing";
 }
 
 interface Report {
@@ -185,8 +207,15 @@ if (values.list) {
     state.open[data.nesting] = data.name;
     state.open.length = data.nesting + 1;
   });
-  stream.on("test:pass", (data) => finish(data, true));
-  stream.on("test:fail", (data) => finish(data, false));
+  stream.on("test:dequeue", (data) => begin(data.file ?? data.name, data.nesting, data.name));
+  stream.on("test:pass", (data) => {
+    end(data.file ?? data.name, data.nesting);
+    finish(data, true);
+  });
+  stream.on("test:fail", (data) => {
+    finish(data, false);
+    end(data.file ?? data.name, data.nesting);
+  });
   stream.on("test:stdout", (data) => void process.stdout.write(data.message));
   stream.on("test:stderr", (data) => void process.stderr.write(data.message));
   // A stream without a reader of its data stops; the events above carry all there is.
