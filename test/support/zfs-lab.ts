@@ -6,7 +6,7 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { extname, join } from "node:path";
 import { after } from "node:test";
 import { mounterHere } from "../../src/drivers/zfs/abilities.ts";
 import { findProgram } from "../../src/fs/find-program.ts";
@@ -49,6 +49,7 @@ export function zfsPlace(
       if (type.endsWith("zfs") && mountPoint.startsWith(directory)) umount(mountPoint);
     if (mounterHere() === "kernel") spawnSync("zpool", ["destroy", "-f", pool]);
   });
+  if (mounterHere() === "daemon") startWaker(directory);
   return { directory, pool, skip: made.status === 0 ? undefined : `no pool: ${made.stderr}` };
 }
 
@@ -75,6 +76,15 @@ function startDaemon(): string | undefined {
     sleepSync(25);
   }
   return "the zfs-fuse daemon does not start";
+}
+
+/** See ./zfs-fuse-waker-child.ts. */
+function startWaker(directory: string): void {
+  const program = join(import.meta.dirname, `zfs-fuse-waker-child${extname(import.meta.filename)}`);
+  const command = ["--pdeathsig", "KILL", process.execPath, ...process.execArgv, program, directory];
+  const waker = spawn("setpriv", command, { stdio: "ignore", env: { ...process.env, UV_THREADPOOL_SIZE: "256" } });
+  waker.unref();
+  undo.push(() => void waker.kill("SIGKILL"));
 }
 
 /** Puts an empty file system over a folder, which is made where there is none. */

@@ -36,7 +36,7 @@ import { unmountAt } from "../layer-mounts.ts";
 import { overlayOptionStrings } from "../mount-view.ts";
 import { mountOptions } from "../overlay2/options.ts";
 import type { Overlay2Host } from "../overlay2/overlay2.ts";
-import { writeNewFile } from "../small-file.ts";
+import { readSmallFile, writeNewFile } from "../small-file.ts";
 import { StackDriver, type ViewOptions } from "../stack-driver.ts";
 import { carryOutInBackground, ownUsage } from "../stack-jobs.ts";
 import { freeUse } from "../use.ts";
@@ -111,6 +111,24 @@ export class OverlayDriver extends StackDriver {
     } catch (error) {
       if (!hasCode(error, "EEXIST")) throw error;
     }
+  }
+
+  /**
+   * File systems that keep a journal keep the order of names, and so a tree of hard links is whole when it has its name. What a
+   * power cut leaves of a layer that was never flushed may lack what is in new files: `lower-id`.
+   */
+  async mend(id: LayerId, parent: LayerId | undefined): Promise<boolean> {
+    if (!this.exists(id)) {
+      await this.create(id, parent);
+      return true;
+    }
+    if (parent === undefined) return false;
+    await this.seal(parent);
+    await this.#ensureRoot(parent);
+    const path = `${this.#layout.layer(id)}/lower-id`;
+    if ((readSmallFile(path) ?? "") !== "") return false;
+    writeDurably(path, parent, { mode: 0o644 });
+    return true;
   }
 
   exists(id: LayerId): boolean {
