@@ -27,7 +27,7 @@ import type { DriverCapabilities, LayerId, LayerUsage } from "../driver.ts";
 import { layerExists } from "../layer-errors.ts";
 import type { LayerFacts } from "../layer-records.ts";
 import { type NewTree, TreeDriver } from "../tree-driver.ts";
-import { attachDataset } from "./attach.ts";
+import { attachDataset, letDaemonCatchUp } from "./attach.ts";
 import { type Datasets, isSnapshotName, type NewDataset, snapshotName } from "./datasets.ts";
 import type { Programs } from "./programs.ts";
 import { statusLines } from "./status.ts";
@@ -134,6 +134,11 @@ export class ZfsDriver extends TreeDriver {
     }
     for (const name of staleTrials) await this.#datasets.destroyTrial(name);
     return count + staleTrials.length;
+  }
+
+  protected override detachTree(id: LayerId): boolean {
+    if (this.#host.mounter === "daemon") letDaemonCatchUp(this.treeOf(id));
+    return super.detachTree(id);
   }
 
   protected override attachTree(id: LayerId): void {
