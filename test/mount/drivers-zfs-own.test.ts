@@ -9,6 +9,7 @@ import { listChanges } from "../../src/diff/export-layer.ts";
 import type { Driver, LayerId } from "../../src/drivers/driver.ts";
 import { newLayerId } from "../../src/drivers/layer-id.ts";
 import { mounterHere } from "../../src/drivers/zfs/abilities.ts";
+import { letDaemonCatchUp } from "../../src/drivers/zfs/catch-up.ts";
 import { zfsFactory } from "../../src/drivers/zfs/factory.ts";
 import { LamellaError } from "../../src/errors/lamella-error.ts";
 import { readMountInfo } from "../../src/fs/mountinfo.ts";
@@ -22,6 +23,7 @@ const skip = place.skip ?? false;
 /** What a failed test leaves must not fail the next. */
 afterEach(() => {
   if (place.skip !== undefined) return;
+  letDaemonCatchUp(place.pool);
   for (const { mountPoint } of readMountInfo()) if (mountPoint.includes("/graph/")) umount(mountPoint);
   const left = datasetsBelow(place.pool).filter((name) => !name.includes("@"));
   for (const name of left.toReversed()) spawnSync("zfs", ["destroy", "-R", name], { timeout: 20_000 });

@@ -9,6 +9,8 @@ import { Store } from "../../src/store/store.ts";
 import { sh } from "./overlay-lab.ts";
 import { snapshot } from "./tree-snapshot.ts";
 
+export type DriverOptions = Readonly<Record<string, string>>;
+
 /** Bytes of the files of the base image that are large enough to be shared. */
 export const sharedBaseBytes = 300_000;
 
@@ -89,7 +91,7 @@ async function savedDigest(store: Store): Promise<string> {
 }
 
 /** Opens a store that flushes nothing; makes its directory. */
-export async function openAt(root: string, driver?: string): Promise<Store> {
+export async function openAt(root: string, driver?: string, driverOptions?: DriverOptions): Promise<Store> {
   mkdirSync(root, { recursive: true });
-  return Store.open({ root, driver, durable: false });
+  return Store.open({ root, driver, driverOptions, durable: false });
 }

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { after } from "node:test";
 import { mounterHere } from "../../src/drivers/zfs/abilities.ts";
+import { letDaemonCatchUp } from "../../src/drivers/zfs/catch-up.ts";
 import { findProgram } from "../../src/fs/find-program.ts";
 import { readMountInfo } from "../../src/fs/mountinfo.ts";
 import { sleepSync, umount } from "../../src/fs/mounts.ts";
@@ -45,6 +46,7 @@ export function zfsPlace(
   execFileSync("truncate", ["-s", options.size ?? "2G", join(base, "image")]);
   const made = spawnSync("zpool", ["create", "-m", directory, pool, join(base, "image")], { encoding: "utf8" });
   undo.push(() => {
+    letDaemonCatchUp(pool);
     for (const { type, mountPoint } of readMountInfo().reverse())
       if (type.endsWith("zfs") && mountPoint.startsWith(directory)) umount(mountPoint);
     if (mounterHere() === "kernel") spawnSync("zpool", ["destroy", "-f", pool]);
@@ -100,6 +102,7 @@ function hide(folder: string): void {
 
 /** Runs `zfs`; a failing run throws. */
 export function zfs(...args: string[]): string {
+  letDaemonCatchUp(args.at(-1) ?? "");
   return execFileSync("zfs", args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 }
 

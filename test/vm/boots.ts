@@ -53,6 +53,7 @@ const listed: Readonly<Record<string, Boot>> = {
     files: [
       `${guest}/thin-pool.test.ts`,
       `${guest}/devicemapper.test.ts`,
+      `${guest}/migrate-devicemapper.test.ts`,
       `${guest}/project-quota.test.ts`,
       `${guest}/quota.test.ts`,
     ],

@@ -6,7 +6,6 @@ import { LamellaError } from "../../errors/lamella-error.ts";
 import { hasCode } from "../../errors/syscall-error.ts";
 import { isMountPoint } from "../../fs/mounts.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
-import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { Mounter } from "./abilities.ts";
 import { type Programs, zfsError } from "./programs.ts";
@@ -19,16 +18,6 @@ export function attachDataset(
 ): void {
   if (mounter === "kernel") mountByKernel(dataset, target);
   else mountByDaemon(programs, dataset, target);
-}
-
-/**
- * To be called before a dataset is unmounted that the daemon mounted. That a file was closed the kernel tells the daemon in the
- * background, and an unmount takes back what it has not read yet; the daemon then waits for good for the file system to fall
- * idle, and answers nobody meanwhile. A question that is answered has waited for its turn behind what was told before.
- */
-export function letDaemonCatchUp(target: ByteString): void {
-  // The kernel hands out a dozen of what goes in the background at a time.
-  for (let i = 0; i < 3; i++) raw.statfs(target);
 }
 
 function mountByKernel(dataset: string, target: ByteString): void {

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { systemFolders } from "../../fs/find-program.ts";
 import { sleepSync } from "../../fs/mounts.ts";
+import { letDaemonCatchUp } from "./catch-up.ts";
 
 const env = { PATH: systemFolders.join(":"), LC_ALL: "C" };
 /** A listing or a diff, at the most. */
@@ -63,6 +64,7 @@ export class Programs {
 
   /** Runs `zfs`. Refusals are answered, not thrown. */
   zfs(args: readonly string[]): Promise<Answer> {
+    prepare(args);
     return new Promise((resolve) => {
       const options = { env, maxBuffer: MAX_OUTPUT_BYTES, encoding: "utf8" } as const;
       execFile(this.zfsPath, args, options, (error, stdout, stderr) => {
@@ -73,6 +75,7 @@ export class Programs {
 
   /** Runs `zfs` and blocks until it has ended. */
   zfsSync(args: readonly string[]): Answer {
+    prepare(args);
     return runSync(this.zfsPath, args);
   }
 
@@ -100,6 +103,11 @@ export class Programs {
   zpoolSync(args: readonly string[]): Answer {
     return runSync(this.#zpoolPath, args);
   }
+}
+
+/** For what may unmount the dataset that is named last. */
+function prepare(args: readonly string[]): void {
+  if (args[0] === "destroy" || args[0] === "set") letDaemonCatchUp(args.at(-1) ?? "");
 }
 
 /** Milliseconds to wait between attempts. */

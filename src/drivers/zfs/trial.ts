@@ -12,6 +12,7 @@ import * as sys from "../../sys/syscalls.ts";
 import { withTrialDirectory } from "../trial-directory.ts";
 import type { Mounter, ProgramAbilities } from "./abilities.ts";
 import { attachDataset } from "./attach.ts";
+import { letDaemonCatchUp } from "./catch-up.ts";
 import { type Programs, zfsError } from "./programs.ts";
 
 /** What the driver needs to know of the host. */
@@ -73,6 +74,7 @@ export function sayTrial(place: TrialPlace, say: Say): boolean {
       sayWhatIsKept(directory, mounter, say);
       return true;
     } finally {
+      letDaemonCatchUp(dataset);
       umount(directory);
       programs.zfsWhenFreeSync(["destroy", dataset]);
     }

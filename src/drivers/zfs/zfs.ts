@@ -27,7 +27,8 @@ import type { DriverCapabilities, LayerId, LayerUsage } from "../driver.ts";
 import { layerExists } from "../layer-errors.ts";
 import type { LayerFacts } from "../layer-records.ts";
 import { type NewTree, TreeDriver } from "../tree-driver.ts";
-import { attachDataset, letDaemonCatchUp } from "./attach.ts";
+import { attachDataset } from "./attach.ts";
+import { letDaemonCatchUp } from "./catch-up.ts";
 import { type Datasets, isSnapshotName, type NewDataset, snapshotName } from "./datasets.ts";
 import type { Programs } from "./programs.ts";
 import { statusLines } from "./status.ts";
@@ -137,7 +138,7 @@ export class ZfsDriver extends TreeDriver {
   }
 
   protected override detachTree(id: LayerId): boolean {
-    if (this.#host.mounter === "daemon") letDaemonCatchUp(this.treeOf(id));
+    if (this.#host.mounter === "daemon") letDaemonCatchUp(this.#datasets.nameOf(id));
     return super.detachTree(id);
   }
 
