@@ -8,6 +8,7 @@
  *   npm test -- --jobs 1 --timeout 600   one file at a time, ten minutes for each
  *   npm test -- --list                   the files that would run
  *   npm test -- --guest                  also those of test/vm/guest, which are for the machine of `npm run test:vm`
+ *   LAMELLA_TEST_FULL=1 npm test -- drivers --timeout 3600    deep chains and long series on every driver (minutes each)
  *   LAMELLA_TEST_NO_SKIP=1 npm test      a skipped test is a failure (as in CI)
  *
  * Compiled in place (`test/run.js`), it runs what has been compiled. The children inherit this process's `--import`, which is

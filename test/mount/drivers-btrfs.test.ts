@@ -9,6 +9,7 @@ import { btrfsFactory } from "../../src/drivers/btrfs/factory.ts";
 import type { DriverFactory, LayerId, LayerUsage } from "../../src/drivers/driver.ts";
 import { LayerRecords } from "../../src/drivers/layer-records.ts";
 import { testDriver } from "../../src/testing/driver-suite.ts";
+import { counts } from "../support/counts.ts";
 import { testDriverProperty } from "../support/driver-property.ts";
 import { directoryIn, placeOf } from "../support/file-systems.ts";
 import { inUserNamespace } from "../support/overlay-lab.ts";
@@ -47,7 +48,7 @@ if (mode !== "property")
     usage: { expected: added },
     renamesLowerDirectories: true,
     metadataCopies: !userNamespace,
-    ...(userNamespace ? { cycles: 50, depth: 20 } : { quotaBytes: 8 << 20, hostState: subvolumes }),
+    ...(userNamespace ? counts({ cycles: 50, depth: 20 }) : { quotaBytes: 8 << 20, hostState: subvolumes }),
   });
 
 testDriverProperty("btrfs", btrfsFactory, { makeHome, skip, runs: userNamespace ? 10 : 30 });

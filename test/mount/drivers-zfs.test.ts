@@ -11,6 +11,7 @@ import { readMountInfo } from "../../src/fs/mountinfo.ts";
 import { testDriver } from "../../src/testing/driver-suite.ts";
 import { program } from "../e2e/cli-harness.ts";
 import { busyboxMissing, makeBusyboxRoot } from "../support/busybox-root.ts";
+import { counts } from "../support/counts.ts";
 import { testDriverProperty } from "../support/driver-property.ts";
 import { directoryIn } from "../support/file-systems.ts";
 import { datasetsBelow, zfs, zfsPlace } from "../support/zfs-lab.ts";
@@ -37,8 +38,7 @@ testDriver(isFuse ? "zfs on zfs-fuse" : "zfs", zfsFactory, {
   hostState: () => datasetsBelow(place.pool),
   skip: place.skip,
   privileged: true,
-  depth: 24,
-  cycles: 30,
+  ...counts({ depth: 24, cycles: 30 }),
   usage: {
     expected: (home, id) => {
       // What is counted is counted when the pool's next transaction group is written.

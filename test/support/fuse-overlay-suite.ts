@@ -1,9 +1,11 @@
 /** All that fuse-overlay must do, for whatever file system its home lies on. */
+
 import { execFileSync } from "node:child_process";
 import { fuseOverlayFactory } from "../../src/drivers/fuse-overlay/factory.ts";
 import { findProgram } from "../../src/fs/find-program.ts";
 import { testDriver } from "../../src/testing/driver-suite.ts";
 import type { Lack } from "../../src/testing/driver-suite-options.ts";
+import { counts } from "./counts.ts";
 import { testDriverProperty } from "./driver-property.ts";
 import { inUserNamespace } from "./overlay-lab.ts";
 
@@ -39,8 +41,7 @@ export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions)
     makeHome,
     driverOptions,
     skip,
-    depth,
-    cycles,
+    ...counts({ depth, cycles }),
     privileged: !inUserNamespace(),
     usage: {
       expected: (home, id) => {
