@@ -3,7 +3,7 @@
 const lines = [
   ["lib"],
   ["errors"],
-  ["oci", "tar", "dockerfile"],
+  ["oci", "tar", "dockerfile", "profile"],
   ["sys"],
   ["fs"],
   ["overlayfs"],

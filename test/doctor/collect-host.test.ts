@@ -143,6 +143,7 @@ test("arguments of dockerd", () => {
     root: "/e",
     driver: "btrfs",
     configFile: undefined,
+    execRoot: undefined,
   });
 });
 

@@ -7,6 +7,8 @@ import type { Finding, Severity } from "../../doctor/findings/finding.ts";
 import { humanSize } from "../../lib/human-size.ts";
 import { textTable } from "../../lib/text-table.ts";
 import type { Cli } from "../cli.ts";
+import { addEvidenceOptions, type EvidenceFlags, evidenceExamples } from "../doctor/evidence-options.ts";
+import { giveEvidence } from "../doctor/give-evidence.ts";
 import { stdout } from "../output.ts";
 import { type Style, stdoutStyle } from "../style.ts";
 
@@ -22,14 +24,16 @@ Example:
   lamella doctor
   sudo lamella doctor                           also tries overlayfs and looks into the data roots
   lamella doctor --only /mnt/old-disk/docker    that data root and nothing else
-  lamella doctor --json | jq -r '.findings[].id'`;
+  lamella doctor --json | jq -r '.findings[].id'${evidenceExamples}`;
 
 export function define(command: Command, cli: Cli): void {
+  addEvidenceOptions(command);
   command
     .argument("[dir...]", "further data roots, of Docker, podman, containerd or Lamella")
     .option("--only", "look at these data roots and at DOCKER_HOST, not at where engines usually are")
     .addHelpText("after", examples)
-    .action(async (directories: readonly string[], { only = false }: { only?: boolean }) => {
+    .action(async (directories: readonly string[], { only = false, ...flags }: EvidenceFlags & { only?: boolean }) => {
+      if (await giveEvidence(cli, command, flags, directories)) return;
       const { examine } = await import("../../doctor/doctor.ts");
       const { root, json, quiet } = cli.globals(command);
       const diagnosis = await examine({

@@ -8,6 +8,7 @@ export interface DaemonProcess {
   readonly root: string | undefined;
   readonly driver: string | undefined;
   readonly configFile: string | undefined;
+  readonly execRoot: string | undefined;
 }
 
 /** Processes of others are not always visible (hidepid): then there is nothing to tell. */
@@ -38,5 +39,6 @@ export function parseArguments(words: readonly string[]): Omit<DaemonProcess, "p
     root: valuesOf("--data-root", "--graph", "-g").at(-1),
     driver: valuesOf("-s", "--storage-driver").at(-1),
     configFile: valuesOf("--config-file").at(-1),
+    execRoot: valuesOf("--exec-root").at(-1),
   };
 }

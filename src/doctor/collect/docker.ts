@@ -52,7 +52,8 @@ export async function dockerFacts(
   return found;
 }
 
-function sockets(
+/** Paths of the sockets there are, the one the caller asked for first. */
+export function sockets(
   host: HostView,
   { env, uid, onlyRoots, roots = [] }: DoctorOptions,
   processes: readonly DaemonProcess[],

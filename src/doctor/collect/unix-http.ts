@@ -1,4 +1,4 @@
-/** One GET request over a unix socket. */
+/** GET requests over a unix socket. */
 import { request } from "node:http";
 import type { Readable } from "node:stream";
 
@@ -8,6 +8,11 @@ const maxAnswerBytes = 16 * 1024 * 1024;
 
 /** The JSON of the answer. Errors: those of connecting; one that says the status, when it is not 200. */
 export async function getJson(socketPath: string, path: string, signal?: AbortSignal): Promise<unknown> {
+  return JSON.parse(await getText(socketPath, path, signal));
+}
+
+/** The text of the answer. Errors: as of {@link getJson}. */
+export async function getText(socketPath: string, path: string, signal?: AbortSignal): Promise<string> {
   const limits = AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal === undefined ? [] : [signal])]);
   const response = await new Promise<Readable & { statusCode?: number | undefined }>((resolve, reject) => {
     request({ socketPath, path, headers: { host: "localhost" }, agent: false, signal: limits }, resolve)
@@ -22,5 +27,5 @@ export async function getJson(socketPath: string, path: string, signal?: AbortSi
     if (size > maxAnswerBytes) throw new Error(`GET ${path}: the answer is too long`);
   }
   if (response.statusCode !== 200) throw new Error(`GET ${path}: status ${response.statusCode}`);
-  return JSON.parse(Buffer.concat(parts).toString("utf8"));
+  return Buffer.concat(parts).toString("utf8");
 }
