@@ -226,19 +226,19 @@ function readLog(contextFd: number): string[] {
 
 /** Opens the root of a trial overlay for as long as `use` runs; nothing stays mounted. `target`: an empty directory. */
 export function withTrialOverlay<T>(overlay: OverlayMount, target: ByteString, use: (rootFd: number) => T): T {
+  using root = openTrialOverlay(overlay, target);
+  return use(root.fd);
+}
+
+/** The root of an overlay that is mounted nowhere and ends with the descriptor. `target`: an empty directory. */
+export function openTrialOverlay(overlay: OverlayMount, target: ByteString): sys.OwnedFd {
   const detached = openOverlay(overlay);
-  if (detached !== undefined) {
-    using owned = detached;
-    return use(owned.fd);
-  }
+  if (detached !== undefined) return detached;
   mountByData(overlay, target);
-  let root: sys.OwnedFd;
   try {
-    root = sys.open(target, O_PATH | O_DIRECTORY);
+    return sys.open(target, O_PATH | O_DIRECTORY);
   } finally {
     // Detached at once: the descriptor keeps the file system alive, and a crash from here on leaves no mount.
     raw.umount2(target, MNT_DETACH);
   }
-  using owned = root;
-  return use(owned.fd);
 }

@@ -7,7 +7,10 @@ import { type Profile, totalWeight } from "../../profile/profile.ts";
 
 /** In the order they are shown. */
 export const activities = {
-  "naive-diff": { says: "comparing whole trees (naive diff)", marks: /\(\*NaiveDiffDriver\)|archive\.ChangesDirs/ },
+  "naive-diff": {
+    says: "comparing whole trees (naive diff)",
+    marks: /\(\*NaiveDiffDriver\)\.(Diff|Changes|DiffSize)|archive\.ChangesDirs/,
+  },
   "native-diff": {
     says: "packing what a step wrote (native diff)",
     marks: /archive\.TarWithOptions|\(\*Tarballer\)\.Do/,
