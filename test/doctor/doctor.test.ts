@@ -1,17 +1,7 @@
 /** `lamella doctor` for real: on this machine as it is, without root, and on a dockerd whose overlayfs leaves redirects. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  utimesSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, utimesSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -21,6 +11,7 @@ import { CliLab } from "../e2e/cli-harness.ts";
 import { Docker } from "../support/dockerd.ts";
 import { LoopDevices, run } from "../support/loop-devices.ts";
 import { privateMounts } from "../support/overlay-lab.ts";
+import { redirectsFixed, withRedirects } from "./redirects.ts";
 
 const lab = new CliLab();
 after(() => lab[Symbol.dispose]());
@@ -55,30 +46,14 @@ test("a store of one's own, found sound", (t) => {
   assert.equal(facts.lamella[0]?.drivers.length, 1);
 });
 
-const parameter = "/sys/module/overlay/parameters/redirect_dir";
-
-/** Sets redirect_dir for as long as `use` runs; it is put back in any case, also when the process ends. */
-async function withRedirects<T>(value: "Y" | "N", use: () => Promise<T>): Promise<T> {
-  const before = readFileSync(parameter, "latin1").trim();
-  const putBack = (): void => writeFileSync(parameter, before);
-  process.once("exit", putBack);
-  try {
-    writeFileSync(parameter, value);
-    return await use();
-  } finally {
-    putBack();
-    process.removeListener("exit", putBack);
-  }
-}
-
 /** The diagnosis of one daemon, and nothing else of this host. */
 function examineDaemon(docker: Docker): Promise<Diagnosis> {
   return examine({ uid: 0, env: { DOCKER_HOST: `unix://${docker.socket}` }, onlyRoots: true });
 }
 
 test("a real dockerd: naive with redirects, native without, wrong when they come while it runs", async (t) => {
-  if (!existsSync(parameter)) return t.skip("overlayfs has no parameter redirect_dir here");
-  if (!isWritable()) return t.skip("the parameters of overlayfs need root");
+  const fixed = redirectsFixed();
+  if (fixed !== undefined) return t.skip(fixed);
   const [slow, naive] = await withRedirects("Y", async () => {
     const docker = await Docker.start();
     return [docker, typeof docker === "string" ? undefined : await examineDaemon(docker)] as const;
@@ -198,12 +173,3 @@ test("usage", () => {
   assert.equal(lab.lamella("doctor", "--onyl").status, 2);
   assert.match(lab.ok("doctor", "--help"), /Exits 0 when all is well, 3 with findings, 1 when it failed/);
 });
-
-function isWritable(): boolean {
-  try {
-    writeFileSync(parameter, readFileSync(parameter));
-    return true;
-  } catch {
-    return false;
-  }
-}

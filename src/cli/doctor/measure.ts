@@ -95,7 +95,7 @@ function render(report: MeasureReport, style: Style, columns: number): string {
   if (build !== undefined) parts.push(style.dim(`docker build: ${build.steps} small steps, by the classic builder\n`));
   const images = imageRows(report);
   if (images.length > 0) parts.push(`${style.bold(`${imageRowsTitle}:`)}\n${chart(images, style, columns)}`);
-  if (notes.length > 0) parts.push(`${style.bold("Not measured:")}\n${notes.map((note) => `  ${note}\n`).join("")}`);
+  if (notes.length > 0) parts.push(`${style.bold("Notes:")}\n${notes.map((note) => `  ${note}\n`).join("")}`);
   return parts.join("\n");
 }
 

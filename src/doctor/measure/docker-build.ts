@@ -13,7 +13,7 @@ import { askDocker, followDocker } from "./docker-api.ts";
 
 const steps = 5;
 /** A build longer than this is not done twice. */
-const longMs = 8_000;
+const longMs = 4_000;
 
 export interface BuildTime {
   readonly steps: number;

@@ -23,7 +23,7 @@ ${
 ${barTable(images.map(barOf), ["image", "a step"])}
 <p class="dim">Natively each of these steps takes about ${humanDuration(nativeMs)}, whatever the image: what counts is what the step wrote.</p>`
 }
-${notes.length === 0 ? html`` : html`<h2>Not measured</h2>${notes.map((note) => html`<p>${note}</p>`)}`}`;
+${notes.length === 0 ? html`` : html`<h2>Notes</h2>${notes.map((note) => html`<p>${note}</p>`)}`}`;
   return renderPage({ title: "What finding a step's changes costs here", body });
 }
 
