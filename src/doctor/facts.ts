@@ -39,6 +39,27 @@ export interface HostFacts {
   readonly inUserNamespace: boolean;
   /** /proc/sys/user/max_user_namespaces. */
   readonly maxUserNamespaces?: number;
+  /** False where Debian's kernel.unprivileged_userns_clone is 0. */
+  readonly unprivilegedUserNamespaces?: boolean;
+  /** Of the ZFS module that is loaded. */
+  readonly zfsVersion?: string;
+  /** Undefined where no engine is, or programs cannot be run. */
+  readonly runtimes?: readonly RuntimeFacts[];
+}
+
+/** A program that starts containers. */
+export interface RuntimeFacts {
+  readonly name: "runc" | "crun";
+  readonly path: string;
+  /** As it says itself. */
+  readonly version: string;
+  /** The distribution's package of its name that it belongs to. */
+  readonly package?: {
+    readonly manager: "dpkg" | "rpm";
+    readonly version?: string;
+    /** CVE numbers that its changelog names. */
+    readonly fixes?: readonly string[];
+  };
 }
 
 export type OverlayPresence = "builtin" | "loaded module" | "module" | "absent" | "unknown";
@@ -88,6 +109,8 @@ export interface DockerFacts {
   readonly root: string;
   /** What a configuration file or the daemon's arguments say of the driver, and where. */
   readonly asked?: { readonly driver: string; readonly source: string };
+  /** True when its configuration makes BuildKit the builder. */
+  readonly buildkit?: boolean;
   /** Undefined when the data root could not be read. */
   readonly data?: DockerData;
 }
@@ -108,6 +131,8 @@ export interface DockerData {
   readonly emptyMetadata: LayerCount;
   /** overlay2: `link` and `lower` files that lead nowhere. */
   readonly brokenLinks: LayerCount;
+  /** overlay2: programs and libraries in layers that have lost their content. Counts files. */
+  readonly hollowFiles: LayerCount;
   /** devicemapper: the loop file, if there is one. */
   readonly loopFile?: string;
 }

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { gzipSync } from "node:zlib";
 import { diagnose } from "../../src/doctor/diagnose.ts";
 import type { DockerData } from "../../src/doctor/facts.ts";
 import { MadeHost } from "./made-host.ts";
@@ -57,6 +58,7 @@ test("a data root where all is well, of a daemon that does not run", async () =>
     missing: { count: 0, examples: [] },
     emptyMetadata: { count: 0, examples: [] },
     brokenLinks: { count: 0, examples: [] },
+    hollowFiles: { count: 0, examples: [] },
   });
   assert.deepEqual(await idsOf(host), ["docker-diff-naive"]);
 });
@@ -146,4 +148,45 @@ test("loop-lvm by its file", async () => {
     [`${root}/devicemapper/devicemapper/data`]: "",
   });
   assert.deepEqual(await idsOf(host), ["naive-diff-driver", "loop-lvm", "driver-deprecated"]);
+});
+
+/** A layer's file, with the size that Docker recorded of it. */
+function addFile(
+  host: MadeHost,
+  layer: string,
+  name: string,
+  file: { readonly recorded: number; readonly content: string },
+): void {
+  const path = `${root}/overlay2/${hex(layer)}/diff/${name}`;
+  host.write({ [path]: file.content });
+  chmodSync(join(host.prefix, path), 0o755);
+  const record = JSON.stringify({
+    type: 1,
+    name: `./${name}`,
+    size: file.recorded || undefined,
+    payload: "x",
+    position: 0,
+  });
+  host.write({
+    [`${root}/image/overlay2/layerdb/sha256/${hex(`chain ${layer}`)}/tar-split.json.gz`]: gzipSync(`${record}\n`),
+  });
+}
+
+test("programs and libraries that lost their content: those alone that Docker recorded bytes of", async () => {
+  await using host = new MadeHost();
+  makeRoot(host, 4);
+  addFile(host, "l1", "usr/lib/x86_64-linux-gnu/libc.so.6", { recorded: 1_926_232, content: "" });
+  addFile(host, "l2", "usr/bin/always-empty", { recorded: 0, content: "" });
+  addFile(host, "l3", "usr/bin/sound", { recorded: 4, content: "good" });
+  addFile(host, "l4", "usr/share/doc/empty", { recorded: 100, content: "" });
+  // A link to a directory: what lies there is another's.
+  host.link("usr/bin", `${root}/overlay2/${hex("l1")}/diff/bin`);
+  const { hollowFiles } = await dataOf(host);
+  assert.equal(hollowFiles.count, 1);
+  assert.match(hollowFiles.examples[0] ?? "", /libc\.so\.6 is empty, and had 1926232 bytes$/);
+  assert.deepEqual(await idsOf(host), ["layer-files-empty", "docker-diff-naive"]);
+  host.write({
+    [`${root}/image/overlay2/layerdb/sha256/${hex("chain l1")}/tar-split.json.gz`]: "no gzip",
+  });
+  assert.equal((await dataOf(host)).hollowFiles.count, 0, "without a record nothing is said");
 });

@@ -2,9 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
+import { collectFacts } from "../../src/doctor/collect/collect.ts";
 import { parseArguments } from "../../src/doctor/collect/docker-processes.ts";
 import { parseToml } from "../../src/doctor/collect/toml.ts";
 import { diagnose } from "../../src/doctor/diagnose.ts";
+import type { Facts } from "../../src/doctor/facts.ts";
 import { overlayDefaults } from "../../src/doctor/kernel-config.ts";
 import { overlayOptionsOfCommandLine, overlayOptionsOfModprobe } from "../../src/doctor/module-options.ts";
 import { MadeHost } from "./made-host.ts";
@@ -231,4 +233,45 @@ test("TOML as far as it is read", () => {
       ["plugins.io.containerd.grpc.v1.cri.containerd.k.l", "true"],
     ],
   );
+});
+
+test("runtimes: their versions, their packages and what their changelogs name; not without an engine", async () => {
+  await using host = new MadeHost();
+  const versions: Readonly<Record<string, string>> = {
+    "/usr/sbin/runc": "runc version 1.1.5+ds1\ncommit: x\n",
+    "/usr/bin/crun": "crun version 1.8.1\n",
+  };
+  host.write({
+    "/usr/sbin/runc": "x",
+    "/usr/bin/crun": "x",
+    "/var/lib/dpkg/info/runc.list": "/.\n/sbin/runc\n",
+    "/var/lib/dpkg/status":
+      "Package: a\nVersion: 9\n\nPackage: runc\nStatus: installed\nVersion: 1.1.5+ds1-1+deb12u1\nDescription: x\n\n",
+    "/usr/share/doc/runc/changelog.Debian.gz": gzipSync("  * CVE-2024-21626: x\n  * CVE-2024-21626, CVE-2023-1\n"),
+  });
+  const facts = (): Promise<Facts> =>
+    collectFacts({ env: {}, uid: 0 }, { prefix: host.prefix, kernel: "x", askVersion: (path) => versions[path] });
+  assert.equal((await facts()).host.runtimes, undefined);
+  host.directory("/var/lib/docker");
+  const debian = { manager: "dpkg", version: "1.1.5+ds1-1+deb12u1", fixes: ["CVE-2024-21626"] };
+  assert.deepEqual((await facts()).host.runtimes, [
+    { name: "runc", path: "/usr/sbin/runc", version: "1.1.5+ds1", package: debian },
+    { name: "crun", path: "/usr/bin/crun", version: "1.8.1" },
+  ]);
+});
+
+test("what the kernel says of user namespaces and of ZFS, and daemon.json of BuildKit", async () => {
+  await using host = new MadeHost();
+  await host.answer("/run/docker.sock", { ServerVersion: "20.10.24", Driver: "zfs", DockerRootDir: "/srv/docker" });
+  host.write({
+    "/proc/sys/user/max_user_namespaces": "0\n",
+    "/proc/sys/kernel/unprivileged_userns_clone": "0\n",
+    "/sys/module/zfs/version": "2.1.11-1\n",
+    "/etc/docker/daemon.json": '{"features": {"buildkit": true}}',
+  });
+  const facts = await host.facts();
+  assert.equal(facts.host.maxUserNamespaces, 0);
+  assert.equal(facts.host.unprivilegedUserNamespaces, false);
+  assert.equal(facts.host.zfsVersion, "2.1.11-1");
+  assert.equal(facts.docker[0]?.buildkit, true);
 });

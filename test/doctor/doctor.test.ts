@@ -1,7 +1,7 @@
 /** `lamella doctor` for real: on this machine as it is, without root, and on a dockerd whose overlayfs leaves redirects. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, utimesSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, truncateSync, utimesSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -9,6 +9,7 @@ import { type Diagnosis, examine } from "../../src/doctor/doctor.ts";
 import type { DockerData } from "../../src/doctor/facts.ts";
 import { CliLab } from "../e2e/cli-harness.ts";
 import { Docker } from "../support/dockerd.ts";
+import { tarOf } from "../support/image-archive.ts";
 import { LoopDevices, run } from "../support/loop-devices.ts";
 import { privateMounts } from "../support/overlay-lab.ts";
 import { redirectsFixed, withRedirects } from "./redirects.ts";
@@ -77,10 +78,8 @@ test("a real dockerd: naive with redirects, native without, wrong when they come
   if (typeof fast === "string" || native === undefined) return assert.fail(String(fast));
   try {
     assert.ok(native.healthy, JSON.stringify(native.findings));
-    assert.deepEqual(
-      native.findings.map(({ id }) => id),
-      ["docker-diff-naive"],
-    );
+    const ids = native.findings.map(({ id }) => id);
+    assert.ok(ids.includes("docker-diff-naive") && ids.includes("directory-rename-exdev"), ids.join(", "));
     const [docker] = native.facts.docker;
     assert.equal(docker?.driver, "overlay2");
     assert.match(docker?.asked?.source ?? "", /^arguments of dockerd/);
@@ -99,7 +98,7 @@ function cliSays(docker: Docker): void {
   const { status, stdout } = other.lamella("doctor", "--only");
   assert.equal(status, 0, stdout);
   assert.match(stdout, /^Docker +[0-9][^ ,]+, overlay2, native diff: true; /m);
-  assert.match(stdout, /^Diagnosis: nothing wrong found, 1 note$/m);
+  assert.match(stdout, /^Diagnosis: nothing wrong found, [0-9] notes$/m);
   assert.match(stdout, /^note docker-diff-naive Docker /m);
 }
 
@@ -125,6 +124,12 @@ test("a real data root with images and containers: nothing is taken for an orpha
     assert.deepEqual((await dataOf())?.orphans.examples, [`overlay2/${"0".repeat(64)}`]);
     rmSync(orphan, { recursive: true });
     assert.equal((await dataOf())?.orphans.count, 0);
+    // What a power cut does to files that were not flushed.
+    docker.run(["import", "-", "library"], { input: tarOf([{ name: "usr/lib/libx.so.1", content: "code" }]) });
+    assert.equal((await dataOf())?.hollowFiles.count, 0);
+    const upper = docker.text(["image", "inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", "library"]);
+    truncateSync(join(upper, "usr/lib/libx.so.1"));
+    assert.match((await dataOf())?.hollowFiles.examples.join("\n") ?? "", /libx\.so\.1 is empty, and had 4 bytes$/);
   } finally {
     await docker.stop();
   }
@@ -141,7 +146,7 @@ test("a real dockerd on vfs: findings, and exit status 3", async (t) => {
     const oneLine = stdout.replace(/\s+/g, " ");
     assert.match(oneLine, / seen docker -H unix:\S+ info: Storage Driver: vfs cost Every layer is a whole copy/);
     assert.match(oneLine, / cure use overlay2: .*\(overlayfs was tried here and works\)/);
-    assert.equal(other.lamella("doctor", "--only", "-q").stdout, "naive-diff-driver\n");
+    assert.match(other.lamella("doctor", "--only", "-q").stdout, /^naive-diff-driver\n/);
   } finally {
     await docker.stop();
   }

@@ -12,6 +12,7 @@ export const healthyData: DockerData = {
   missing: { count: 0, examples: [] },
   emptyMetadata: { count: 0, examples: [] },
   brokenLinks: { count: 0, examples: [] },
+  hollowFiles: { count: 0, examples: [] },
 };
 
 export const healthyDocker: DockerFacts = {

@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { diagnose, isHealthy } from "../../src/doctor/diagnose.ts";
-import type { Facts } from "../../src/doctor/facts.ts";
+import type { Facts, HostFacts, RuntimeFacts } from "../../src/doctor/facts.ts";
 import { type Finding, type FindingId, findingIds } from "../../src/doctor/findings/finding.ts";
+import { escapesOf } from "../../src/doctor/findings/runtimes.ts";
 import {
   dockerRoot,
   healthy,
@@ -39,11 +40,26 @@ const futureOn = {
 const asDriver = (driver: string, facts = healthy): Facts =>
   withDocker({ driver, status: [], asked: { driver, source: "daemon.json" } }, facts);
 
+const withHost = (changes: Partial<HostFacts>, facts = healthy): Facts => ({
+  ...facts,
+  host: { ...facts.host, ...changes },
+});
+const withRuntime = (changes: Partial<RuntimeFacts>): Facts =>
+  withHost({ runtimes: [{ name: "runc", path: "/usr/bin/runc", version: "1.3.3", ...changes }] });
+const rootlessPodman: Facts = { ...healthy, docker: [], podman: [{ ...healthyPodman, rootless: true }] };
+/** What is true of every host with overlay2. */
+const notes: readonly FindingId[] = ["directory-rename-exdev", "docker-diff-naive"];
+
 /** Facts that show a finding, and what it must say. */
 const cases: Readonly<Record<FindingId, readonly (readonly [Facts, RegExp])[]>> = {
   "layer-links-broken": [[withData({ brokenLinks: some }), /power cut/]],
   "layers-missing": [[withData({ missing: some }), /not there/]],
   "layer-metadata-empty": [[withData({ emptyMetadata: some }), /empty/]],
+  "layer-files-empty": [[withData({ hollowFiles: some }), /4 programs and libraries.*power cut/]],
+  "user-namespaces-off": [
+    [withHost({ maxUserNamespaces: 0 }, rootlessPodman), /no user namespaces/],
+    [withHost({ unprivilegedUserNamespaces: false }, rootlessPodman), /no user namespaces/],
+  ],
   "d-type-missing": [
     [withRoot({ dType: false }), /d_type/],
     [withDocker({ status: [["Supports d_type", "false"]] }), /d_type/],
@@ -124,6 +140,22 @@ const cases: Readonly<Record<FindingId, readonly (readonly [Facts, RegExp])[]>> 
     [withData({ orphans: { ...some, sizeBytes: 5e9, sizeIsAtLeast: true } }), /4 layers with at least 5GB/],
   ],
   "root-open-to-others": [[withRoot({ openToOthers: true, mode: "0711" }), /CVE-2021-41091/]],
+  "root-on-network": [[withRoot({ fileSystem: "nfs", device: "server:/export" }), /network file system \(nfs\)/]],
+  "root-in-memory": [[withRoot({ fileSystem: "tmpfs" }), /gone after a reboot/]],
+  "runtime-known-escapes": [
+    [withRuntime({ version: "1.1.11" }), /CVE-2024-21626, CVE-2025-31133/],
+    [
+      withRuntime({ version: "1.1.5+ds1", package: { manager: "dpkg", version: "1.1.5+ds1-1", fixes: [] } }),
+      /does not name them/,
+    ],
+    [
+      withRuntime({ version: "1.2.7", package: { manager: "dpkg", fixes: ["CVE-2025-31133"] } }),
+      /CVE-2025-52565, CVE-2025-52881/,
+    ],
+    [withRuntime({ version: "1.2.7", package: { manager: "rpm" } }), /distribution may have/],
+  ],
+  "classic-builder": [[withDocker({ version: "20.10.24+dfsg1" }), /one step after another/]],
+  "directory-rename-exdev": [[healthy, /EXDEV/]],
   "docker-diff-naive": [[healthy, /`docker diff` is not/]],
 };
 
@@ -143,8 +175,8 @@ test("docs/doctor.md tells of every finding", () => {
   for (const id of findingIds) assert.ok(page.includes(`| \`${id}\` |`), id);
 });
 
-test("a healthy host: nothing but the note that docker diff is slow everywhere", () => {
-  assert.deepEqual(idsOf(healthy), ["docker-diff-naive"]);
+test("a healthy host: nothing but the notes that are true everywhere", () => {
+  assert.deepEqual(idsOf(healthy), notes);
   assert.ok(isHealthy(diagnose(healthy)));
   assert.deepEqual(idsOf({ ...healthy, docker: [] }), []);
 });
@@ -230,5 +262,34 @@ test("roots on one file system run out of it once", () => {
 });
 
 test("file systems without a number of inodes have no lack of them", () => {
-  assert.deepEqual(idsOf(withRoot({ totalInodes: 0, freeInodes: 0 })), ["docker-diff-naive"]);
+  assert.deepEqual(idsOf(withRoot({ totalInodes: 0, freeInodes: 0 })), notes);
+});
+
+test("runtimes: each line of versions has its own fix, and a distribution's fixes count", () => {
+  const holes = (name: "runc" | "crun", version: string): number => escapesOf({ name, version }).length;
+  assert.equal(holes("runc", "1.0.0-rc6"), 5, "the hole of 2024 came with rc93, one of 2025 with rc3");
+  assert.equal(holes("runc", "1.0.0-rc94"), 5);
+  assert.equal(holes("runc", "1.1.11"), 4);
+  assert.equal(holes("runc", "1.1.12"), 3);
+  for (const version of ["1.2.8", "1.2.9", "1.3.3", "1.4.0-rc.3", "1.4.0", "v1.5.0"])
+    assert.equal(holes("runc", version), 0);
+  for (const version of ["1.2.7", "1.3.2", "1.4.0-rc.2", "1.4.0~rc2+ds1"])
+    assert.equal(holes("runc", version), 3, version);
+  assert.deepEqual([holes("crun", "0.10.4"), holes("crun", "1.8.1")], [1, 0]);
+  const all = ["CVE-2025-31133", "CVE-2025-52565", "CVE-2025-52881"];
+  assert.deepEqual(idsOf(withRuntime({ version: "1.2.7", package: { manager: "dpkg", fixes: all } })), notes);
+  assert.deepEqual(idsOf({ ...withRuntime({ version: "1.0.0" }), docker: [], podman: [], containerd: [] }), []);
+  const severity = (changes: Partial<RuntimeFacts>): string =>
+    only(withRuntime({ version: "1.2.7", ...changes }), "runtime-known-escapes").severity;
+  assert.deepEqual([severity({}), severity({ package: { manager: "dpkg" } })], ["warning", "note"]);
+});
+
+test("ZFS: its version is part of the evidence", () => {
+  const facts = withHost({ zfsVersion: "2.1.11-1" }, asDriver("zfs"));
+  assert.match(JSON.stringify(only(facts, "naive-diff-driver").evidence), /zfs\/version.*2\.1\.11-1/);
+});
+
+test("BuildKit that was asked for, and user namespaces that nobody needs", () => {
+  assert.deepEqual(idsOf(withDocker({ version: "20.10.24", buildkit: true })), notes);
+  assert.deepEqual(idsOf(withHost({ maxUserNamespaces: 0, unprivilegedUserNamespaces: false })), notes);
 });

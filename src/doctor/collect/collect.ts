@@ -9,6 +9,7 @@ import { type AskDocker, dockerFacts } from "./docker.ts";
 import { overlayFacts } from "./overlay.ts";
 import { podmanFacts } from "./podman.ts";
 import { rootFacts } from "./roots.ts";
+import { type AskVersion, askVersion, runtimeFacts } from "./runtimes.ts";
 import { type TryOverlay, tryOverlay } from "./trial.ts";
 
 /** What tests put in the place of the host. */
@@ -17,6 +18,7 @@ export interface Instead {
   readonly prefix?: string;
   readonly kernel?: string;
   readonly askDocker?: AskDocker;
+  readonly askVersion?: AskVersion;
 }
 
 /** Errors: canceled by the signal alone; whatever cannot be seen is in `unseen`. */
@@ -35,8 +37,11 @@ export async function collectFacts(options: DoctorOptions, instead: Instead = {}
   const isTried = docker.length === 0 || Object.values(roots).some((root) => root.trial !== undefined);
   if (!isTried)
     host.missed("what overlayfs does on Docker's file system", "mounting needs root; its parameters are known");
+  const ask = instead.askVersion ?? (host.prefix === "/" ? askVersion : undefined);
+  const hasEngine = docker.length + podman.length + containerd.length > 0;
+  const runtimes = hasEngine && ask !== undefined ? runtimeFacts(host, ask) : undefined;
   return {
-    host: hostFacts(host, kernel, options.uid),
+    host: { ...hostFacts(host, kernel, options.uid), ...(runtimes !== undefined && { runtimes }) },
     overlay: overlayFacts(host, kernel),
     docker,
     podman,
@@ -78,6 +83,8 @@ function lamellaFacts(host: HostView, root: string): LamellaFacts {
 
 function hostFacts(host: HostView, kernel: string, uid: number): HostFacts {
   const limit = host.text("/proc/sys/user/max_user_namespaces")?.trim();
+  const clone = host.text("/proc/sys/kernel/unprivileged_userns_clone")?.trim();
+  const zfs = host.text("/sys/module/zfs/version")?.trim();
   const map = host.text("/proc/self/uid_map") ?? "";
   return {
     kernel,
@@ -85,5 +92,7 @@ function hostFacts(host: HostView, kernel: string, uid: number): HostFacts {
     uid,
     inUserNamespace: map !== "" && !/^\s*0\s+0\s+4294967295\s*$/.test(map),
     ...(limit !== undefined && { maxUserNamespaces: Number(limit) }),
+    ...(clone !== undefined && { unprivilegedUserNamespaces: clone !== "0" }),
+    ...(zfs !== undefined && { zfsVersion: zfs }),
   };
 }

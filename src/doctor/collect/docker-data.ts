@@ -8,6 +8,7 @@
  */
 import type { DockerData, LayerCount } from "../facts.ts";
 import type { HostView } from "../host-view.ts";
+import { hollowFiles } from "./hollow-files.ts";
 import { findOrphans } from "./orphans.ts";
 import { brokenLinks } from "./overlay2-links.ts";
 
@@ -57,6 +58,7 @@ export function dockerData(host: HostView, root: string, driver?: string): Docke
       missing: nothing,
       emptyMetadata: countOf(store.emptyMetadata),
       brokenLinks: nothing,
+      hollowFiles: nothing,
     };
   const layers = directories.filter((name) => name !== "l" || chosen !== "overlay2");
   const present = new Set(layers);
@@ -73,7 +75,15 @@ export function dockerData(host: HostView, root: string, driver?: string): Docke
     missing: countOf(missing),
     emptyMetadata: countOf(store.emptyMetadata),
     brokenLinks: countOf(chosen === "overlay2" ? brokenLinks(host, `${root}/overlay2`, layers) : []),
+    hollowFiles: countOf(chosen === "overlay2" ? hollowFiles(host, recordedLayers(root, store)) : []),
   };
+}
+
+/** Layers of images, with where their records are. Containers have none. */
+function recordedLayers(root: string, { references }: LayerStore): { files: string; chain: string }[] {
+  return [...references]
+    .filter(([, by]) => by.includes("/layerdb/sha256/"))
+    .map(([name, chain]) => ({ files: `${root}/overlay2/${name}/diff`, chain }));
 }
 
 export function countOf(all: readonly string[]): LayerCount {

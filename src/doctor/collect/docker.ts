@@ -17,6 +17,7 @@ interface Configuration {
   readonly path: string;
   readonly root: string | undefined;
   readonly driver: string | undefined;
+  readonly buildkit: boolean;
 }
 
 /** `roots`: data roots of Docker that the caller named. */
@@ -121,6 +122,7 @@ async function askDaemon(
     warnings: Array.isArray(info.Warnings) ? info.Warnings.filter((one) => typeof one === "string") : [],
     root,
     ...askedDriver(host, of, root),
+    ...(configuration(host, of?.configFile ?? "/etc/docker/daemon.json")?.buildkit === true && { buildkit: true }),
   });
 }
 
@@ -151,7 +153,13 @@ function configuration(host: HostView, path: string): Configuration | undefined 
   try {
     const file = recordOf(JSON.parse(text));
     const root = textOf(file["data-root"]) ?? textOf(file.graph);
-    return { path, root: root === undefined ? undefined : resolve(root), driver: textOf(file["storage-driver"]) };
+    const features = typeof file.features === "object" && file.features !== null ? recordOf(file.features) : {};
+    return {
+      path,
+      root: root === undefined ? undefined : resolve(root),
+      driver: textOf(file["storage-driver"]),
+      buildkit: features.buildkit === true,
+    };
   } catch {
     host.missed(path, "it is not JSON");
     return undefined;

@@ -45,11 +45,18 @@ function naiveByDriver(facts: Facts, docker: DockerFacts): Finding[] {
       severity: driver === "overlay" ? "note" : "warning",
       subject: subjectOf(docker),
       sentence: `Docker's driver ${driver} has no way of its own to tell what a build step changed, so Docker compares whole trees after every step.`,
-      evidence: [driverSays(docker)],
+      evidence: [driverSays(docker), ...zfsSays(facts, docker)],
       cost: `${capital(cost)}`,
       cures: curesOf(facts, docker),
     },
   ];
+}
+
+/** The version decides whether overlayfs can lie on ZFS: since OpenZFS 2.2. */
+function zfsSays({ host, roots }: Facts, { driver, root }: DockerFacts): Evidence[] {
+  const isZfs = driver === "zfs" || roots[root]?.fileSystem === "zfs";
+  const { zfsVersion } = host;
+  return isZfs && zfsVersion !== undefined ? [{ source: "/sys/module/zfs/version", said: zfsVersion }] : [];
 }
 
 function curesOf(facts: Facts, docker: DockerFacts): string[] {

@@ -32,7 +32,9 @@ export const findingIds = [
   "layer-links-broken",
   "layers-missing",
   "layer-metadata-empty",
+  "layer-files-empty",
   "d-type-missing",
+  "user-namespaces-off",
   "inodes-nearly-gone",
   "space-nearly-gone",
   "layer-limit-near",
@@ -53,6 +55,11 @@ export const findingIds = [
   "several-drivers",
   "orphan-layers",
   "root-open-to-others",
+  "root-on-network",
+  "runtime-known-escapes",
+  "root-in-memory",
+  "classic-builder",
+  "directory-rename-exdev",
   "docker-diff-naive",
 ] as const;
 

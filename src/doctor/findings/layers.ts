@@ -13,6 +13,7 @@ export function layerFindings({ docker }: Facts): Finding[] {
     ...brokenLinks(one),
     ...missing(one),
     ...emptyMetadata(one),
+    ...emptyFiles(one),
     ...layerLimit(one),
     ...orphans(one),
   ]);
@@ -52,6 +53,16 @@ function emptyMetadata(docker: DockerFacts): Finding[] {
     cures: [
       "stop Docker, move the directory of that layer in layerdb/sha256 away, start Docker and pull the image again",
     ],
+  }));
+}
+
+function emptyFiles(docker: DockerFacts): Finding[] {
+  return whenAny(docker, docker.data?.hollowFiles, (count) => ({
+    id: "layer-files-empty",
+    severity: "error",
+    sentence: `${count === 1 ? "A program or library" : `${count} programs and libraries`} in image layers ${count === 1 ? "has" : "have"} lost all content, most likely in a power cut; Docker does not notice.`,
+    cost: "Programs in containers do not start (`exec format error`, `file too short`), and pulling the image again does not help: Docker believes it has the layer",
+    cures: [loadAgain],
   }));
 }
 
