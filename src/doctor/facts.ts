@@ -148,6 +148,8 @@ export interface PodmanFacts {
   readonly config?: string;
   readonly driver?: string;
   readonly root: string;
+  /** Where it keeps what is gone after a reboot. */
+  readonly runRoot: string;
   /** Of a user who is not root: its overlays are mounted in a user namespace. */
   readonly rootless: boolean;
   readonly mountOptions?: string;

@@ -37,6 +37,7 @@ export const healthyPodman: PodmanFacts = {
   config: "/etc/containers/storage.conf",
   driver: "overlay",
   root: podmanRoot,
+  runRoot: "/run/containers/storage",
   rootless: false,
   mountOptions: "nodev",
   remembered: ["native-diff(nodev)-true"],

@@ -1,6 +1,7 @@
 import { homedir } from "node:os";
 import { resolve } from "node:path";
 import type { Command } from "commander";
+import { isCurable } from "../../doctor/cures/curable.ts";
 import type { Diagnosis } from "../../doctor/doctor.ts";
 import type { Facts } from "../../doctor/facts.ts";
 import type { Finding, Severity } from "../../doctor/findings/finding.ts";
@@ -9,6 +10,15 @@ import { textTable } from "../../lib/text-table.ts";
 import type { Cli } from "../cli.ts";
 import { addEvidenceOptions, type EvidenceFlags, evidenceExamples } from "../doctor/evidence-options.ts";
 import { giveEvidence } from "../doctor/give-evidence.ts";
+import {
+  addCureOptions,
+  asksForCure,
+  type CureOptions,
+  cureExamples,
+  runCure,
+  stateDirectory,
+  tellOpenCures,
+} from "../doctor-cures.ts";
 import { stdout } from "../output.ts";
 import { type Style, stdoutStyle } from "../style.ts";
 
@@ -17,7 +27,7 @@ const findingsStatus = 3;
 
 const examples = `
 Looks at Docker (DOCKER_HOST, the usual and the rootless socket, data roots of daemons that do not run), podman, containerd,
-Lamella's own root, and at every DIR. Needs no store and no root; what it may not see, it says. It changes nothing.
+Lamella's own root, and at every DIR. Needs no store and no root; what it may not see, it says. It changes nothing without --fix.
 Exits 0 when all is well, 3 with findings, 1 when it failed.
 
 Example:
@@ -31,12 +41,16 @@ export function define(command: Command, cli: Cli): void {
   command
     .argument("[dir...]", "further data roots, of Docker, podman, containerd or Lamella")
     .option("--only", "look at these data roots and at DOCKER_HOST, not at where engines usually are")
-    .addHelpText("after", examples)
-    .action(async (directories: readonly string[], { only = false, ...flags }: EvidenceFlags & { only?: boolean }) => {
-      if (await giveEvidence(cli, command, flags, directories)) return;
-      const { examine } = await import("../../doctor/doctor.ts");
-      const { root, json, quiet } = cli.globals(command);
-      const diagnosis = await examine({
+    .addHelpText("after", `${examples}\n${cureExamples}`);
+  addCureOptions(command);
+  type Options = EvidenceFlags & CureOptions & { readonly only?: boolean };
+  command.action(async (directories: readonly string[], options: Options) => {
+    const { only = false, ...flags } = options;
+    if (await giveEvidence(cli, command, flags, directories)) return;
+    const { examine } = await import("../../doctor/doctor.ts");
+    const { root, json, quiet } = cli.globals(command);
+    const look = (): Promise<Diagnosis> =>
+      examine({
         env: { ...process.env, HOME: homedir() },
         uid: process.getuid?.() ?? 0,
         roots: directories.map((directory) => resolve(directory)),
@@ -44,12 +58,17 @@ export function define(command: Command, cli: Cli): void {
         lamellaRoot: root,
         signal: cli.signal,
       });
-      if (!diagnosis.healthy) cli.exitStatus = findingsStatus;
-      if (json) return cli.printJson(diagnosis);
-      if (quiet) return cli.write(diagnosis.findings.map(({ id }) => `${id}\n`).join(""));
-      const absent = only ? "none found where it was asked for" : "none found";
-      cli.write(render(diagnosis, { style: stdoutStyle(), columns: Math.min(stdout.columns, 120), absent }));
-    });
+    if (asksForCure(options)) {
+      return runCure({ cli, command, options, examine: look });
+    }
+    const diagnosis = await look();
+    if (!diagnosis.healthy) cli.exitStatus = findingsStatus;
+    if (json) return cli.printJson(diagnosis);
+    if (quiet) return cli.write(diagnosis.findings.map(({ id }) => `${id}\n`).join(""));
+    const absent = only ? "none found where it was asked for" : "none found";
+    cli.write(render(diagnosis, { style: stdoutStyle(), columns: Math.min(stdout.columns, 120), absent }));
+    await tellOpenCures(cli, stateDirectory(options, root));
+  });
 }
 
 interface Look {
@@ -160,6 +179,7 @@ function renderFinding(finding: Finding, style: Style, columns: number): string 
   for (const { source, said } of evidence) lines.push(...wrap(`${source}: ${said}`, columns, "  seen  "));
   lines.push(...wrap(cost, columns, "  cost  "));
   for (const cure of cures) lines.push(...wrap(cure, columns, "  cure  "));
+  if (isCurable(id)) lines.push(`  fix   lamella doctor --fix ${id}`);
   return `${lines.join("\n")}\n`;
 }
 

@@ -9,7 +9,7 @@
 import type { DockerData, LayerCount } from "../facts.ts";
 import type { HostView } from "../host-view.ts";
 import { hollowFiles } from "./hollow-files.ts";
-import { findOrphans } from "./orphans.ts";
+import { findOrphans, orphanNames } from "./orphans.ts";
 import { brokenLinks } from "./overlay2-links.ts";
 
 /** Where a driver keeps one directory a layer. Of zfs and devicemapper there is none: layers are datasets and devices. */
@@ -84,6 +84,17 @@ function recordedLayers(root: string, { references }: LayerStore): { files: stri
   return [...references]
     .filter(([, by]) => by.includes("/layerdb/sha256/"))
     .map(([name, chain]) => ({ files: `${root}/overlay2/${name}/diff`, chain }));
+}
+
+/** All orphans of a driver, by their paths in the root; none where any of Docker's metadata is lost. */
+export function orphanDirectories(host: HostView, root: string, driver: string | undefined): string[] {
+  const folder = layerFolders[driver ?? ""];
+  const layers = folder === undefined ? undefined : host.names(`${root}/${folder}`);
+  if (folder === undefined || layers === undefined) return [];
+  const { references, complete } = readLayerStore(host, `${root}/image/${driver}/layerdb`);
+  if (!complete) return [];
+  const named = layers.filter((name) => name !== "l" || driver !== "overlay2");
+  return orphanNames(host, { root, folder, layers: named, references }).map((name) => `${folder}/${name}`);
 }
 
 export function countOf(all: readonly string[]): LayerCount {

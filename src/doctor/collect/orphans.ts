@@ -22,9 +22,15 @@ interface Question {
   readonly references: ReadonlyMap<string, string>;
 }
 
-export function findOrphans(host: HostView, { root, folder, layers, references }: Question): DockerData["orphans"] {
+/** Their names in the driver's folder. */
+export function orphanNames(host: HostView, { root, folder, layers, references }: Question): string[] {
   const candidates = layers.filter((name) => !references.has(name) && isOld(host, `${root}/${folder}/${name}`));
-  const names = withoutBuildkit(host, root, candidates);
+  return withoutBuildkit(host, root, candidates);
+}
+
+export function findOrphans(host: HostView, question: Question): DockerData["orphans"] {
+  const { root, folder } = question;
+  const names = orphanNames(host, question);
   let sizeBytes = 0;
   const budget = { files: maxFiles };
   for (const name of names) sizeBytes += sizeOf(host.at(`${root}/${folder}/${name}`), budget);

@@ -50,6 +50,7 @@ function storageOf(
     ...(config !== undefined && { config }),
     ...driverOf(host, root, get("driver")),
     root,
+    runRoot: run,
     rootless: own !== undefined,
     ...(mountOptions !== undefined && { mountOptions }),
     ...(mountProgram !== undefined && { mountProgram }),

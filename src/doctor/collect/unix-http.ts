@@ -1,4 +1,4 @@
-/** GET requests over a unix socket. */
+/** Single requests over a unix socket. */
 import { request } from "node:http";
 import type { Readable } from "node:stream";
 
@@ -28,4 +28,14 @@ export async function getText(socketPath: string, path: string, signal?: AbortSi
   }
   if (response.statusCode !== 200) throw new Error(`GET ${path}: status ${response.statusCode}`);
   return Buffer.concat(parts).toString("utf8");
+}
+
+/** A POST without a body. Errors: as getJson, for a status of 400 and more. */
+export async function postNothing(socketPath: string, path: string): Promise<void> {
+  const response = await new Promise<Readable & { statusCode?: number | undefined }>((resolve, reject) => {
+    const options = { socketPath, path, method: "POST", headers: { host: "localhost" }, agent: false };
+    request(options, resolve).on("error", reject).end();
+  });
+  response.resume();
+  if ((response.statusCode ?? 500) >= 400) throw new Error(`POST ${path}: status ${response.statusCode}`);
 }

@@ -1,0 +1,32 @@
+/** The host as cures change it: files below the view's prefix, and programs. Tests record the programs. */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { LamellaError } from "../../errors/lamella-error.ts";
+import { systemFolders } from "../../fs/find-program.ts";
+import { HostView } from "../host-view.ts";
+
+export interface CureHost {
+  readonly view: HostView;
+  /** Runs a program to its end; its standard output. Errors: failed_precondition (COMMAND_FAILED) with what it says. */
+  run(argv: readonly string[]): Promise<string>;
+}
+
+const execute = promisify(execFile);
+
+/** This host. */
+export function realHost(): CureHost {
+  return { view: new HostView(), run: runProgram };
+}
+
+async function runProgram([program = "", ...args]: readonly string[]): Promise<string> {
+  const PATH = [process.env.PATH ?? "", ...systemFolders].join(":");
+  try {
+    return (await execute(program, args, { env: { ...process.env, PATH, LC_ALL: "C" } })).stdout;
+  } catch (error) {
+    const { stderr = "", message } = error as Error & { stderr?: string };
+    const said = stderr.trim() || message;
+    throw new LamellaError("failed_precondition", "COMMAND_FAILED", `${[program, ...args].join(" ")}: ${said}`, {
+      cause: error,
+    });
+  }
+}
