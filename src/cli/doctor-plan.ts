@@ -37,7 +37,7 @@ export function renderPlan(plan: Plan, { style, state }: { readonly style: Style
 function patchLines({ path, before, after }: Extract<Step, { kind: "write-file" }>, style: Style): string[] {
   const [from, to] = [before === undefined ? "/dev/null" : path, after === undefined ? "/dev/null" : path];
   const patch = createTwoFilesPatch(from, to, before ?? "", after ?? "", undefined, undefined, { context: 3 });
-  const text = patch.split("\n").filter((line) => !/^=+$/.test(line));
+  const text = patch.split("\n").filter((line) => !/^(=+|Index: .*)$/.test(line));
   const colored = (line: string): string => {
     if (line.startsWith("+")) return style.green(line);
     return line.startsWith("-") ? style.red(line) : line;

@@ -64,7 +64,7 @@ export class DockerWriter implements Disposable {
   readonly #root: RootDir;
   readonly #home: ByteString;
   readonly #trees: NewTrees;
-  readonly #resources: Disposables;
+  #resources: Disposables;
   /** The driver's names of the layers there are. */
   readonly #cacheIds = new Map<ChainId, string>();
 
@@ -94,7 +94,7 @@ export class DockerWriter implements Disposable {
     for (const { chainId, cacheId } of readLayerDb(writer.#root, writer.#layerDb).layers.values())
       writer.#cacheIds.set(chainId, cacheId);
     writer.#removeLeftovers();
-    resources.move();
+    writer.#resources = resources.move();
     return writer;
   }
 
