@@ -1,5 +1,6 @@
 /** The host as cures change it: files below the view's prefix, and programs. Tests record the programs. */
 import { execFile } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { systemFolders } from "../../fs/find-program.ts";
@@ -12,6 +13,20 @@ export interface CureHost {
 }
 
 const execute = promisify(execFile);
+
+/** How long something may be busy: ZFS lets go of a dataset, and the kernel of a loop device, some time after its use. */
+const busyMs = 10_000;
+
+/** Runs a program again while it says that something is busy. Errors: as `run`. */
+export async function runPatiently(host: CureHost, argv: readonly string[]): Promise<string> {
+  for (const end = Date.now() + busyMs; ; await sleep(200)) {
+    try {
+      return await host.run(argv);
+    } catch (error) {
+      if (!(error instanceof Error && /\bbusy\b/i.test(error.message)) || Date.now() > end) throw error;
+    }
+  }
+}
 
 /** This host. */
 export function realHost(): CureHost {

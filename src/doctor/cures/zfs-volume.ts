@@ -4,6 +4,7 @@
  * data stays: as the same dataset under a new name, or as a directory beside the data root.
  */
 
+import { basename, dirname } from "node:path";
 import type { RootFacts } from "../facts.ts";
 import { carrying, type DriverChange, targetDriver, verification } from "./carry-images.ts";
 import type { CureHost } from "./cure-host.ts";
@@ -55,10 +56,11 @@ export async function planZfsVolume(request: PlanRequest, change: DriverChange, 
       `a volume of ${size} bytes does not hold what is to be copied`,
       "give a larger --size",
     );
-  const hasVolumes = host.view.exists("/dev/zfs") && choices.imageFile !== true;
+  const isKernel = host.view.exists("/dev/zfs");
+  const hasVolumes = isKernel && choices.imageFile !== true;
   const volume = hasVolumes ? zvol(dataset, size) : imageFile(dataset, root, size);
   const staging = `${root}.lamella-new`;
-  const old = aside(root, dataset);
+  const old = aside(root, dataset, { isKernel });
   const lasting = lastingMount(request, { ...volume.mount, target: root }, hasVolumes);
   const archive = "lamella-doctor-images.tar";
   const carry = carrying(images, engine, { save: `${staging}/${archive}`, load: `${root}/${archive}` });
@@ -94,6 +96,7 @@ export async function planZfsVolume(request: PlanRequest, change: DriverChange, 
       ...change.notes,
       `the old data stays ${old.where} until --finish`,
       `the ${hasVolumes ? "volume" : "file"} takes space as it fills; \`fstrim ${root}\` gives back what was freed`,
+      ...(isKernel ? [] : [daemonNote(root)]),
       ...(driver === "zfs" ? [`the datasets of Docker's layers below ${dataset.name} go with the old data`] : []),
     ],
     byHand: lasting.byHand,
@@ -170,19 +173,45 @@ function aside(
       "give it another mount point, and Docker a dataset of its own, first",
     );
   const renamed = `${name}-lamella-before`;
-  const command = (argv: readonly string[], undo: readonly string[], undoIf: readonly string[]): CommandStep => ({
+  const step = (argv: readonly string[], undo: readonly string[], of: string): CommandStep => ({
     kind: "command",
     argv,
     undo,
-    undoIf,
+    undoIf: ["zfs", "list", "-H", "-o", "name", of],
     holdsData: false,
   });
-  const isThere = (dataset: string): string[] => ["zfs", "list", "-H", "-o", "name", dataset];
-  const rename = command(["zfs", "rename", name, renamed], ["zfs", "rename", renamed, name], isThere(renamed));
-  const steps: Step[] = [{ ...rename, finish: ["zfs", "destroy", "-r", renamed] }];
-  if (isLocal)
-    steps.unshift(
-      command(["zfs", "set", `mountpoint=${before}`, name], ["zfs", "set", `mountpoint=${root}`, name], isThere(name)),
-    );
+  const mountPointStep = step(
+    ["zfs", "set", `mountpoint=${before}`, renamed],
+    ["zfs", "set", `mountpoint=${root}`, renamed],
+    renamed,
+  );
+  const steps: Step[] = [
+    // By itself: zfs-fuse needs a while after it, and renaming would mount it again at once.
+    step(["zfs", "unmount", name], ["zfs", "mount", name], name),
+    {
+      ...step(["zfs", "rename", name, renamed], ["zfs", "rename", renamed, name], renamed),
+      ...ending(renamed, isLocal ? before : `${dirname(root)}/${basename(renamed)}`, isKernel),
+    },
+    // A mount point of its own goes with it; one that is inherited has its new name.
+    ...(isLocal ? [mountPointStep] : []),
+    step(["zfs", "mount", renamed], ["zfs", "unmount", renamed], renamed),
+  ];
   return { steps, where: `as the dataset ${renamed}` };
+}
+
+/** What ends it. zfs-fuse unmounts nothing while Docker's file system lies on it, see {@link daemonNote}. */
+function ending(renamed: string, at: string, isKernel: boolean): Pick<CommandStep, "finish" | "afterFinish"> {
+  if (isKernel) return { finish: ["zfs", "destroy", "-r", renamed] };
+  return {
+    finish: ["find", at, "-xdev", "-mindepth", "1", "-delete"],
+    afterFinish: `the dataset ${renamed} is empty: \`zfs destroy -r ${renamed}\` when Docker is stopped and its data root unmounted`,
+  };
+}
+
+/**
+ * The daemon syncs all file systems (sync(2)) when a dataset is unmounted, in the thread that reads requests; a file system in
+ * a file on it then waits for that very thread.
+ */
+function daemonNote(root: string): string {
+  return `with zfs-fuse no dataset may be unmounted, renamed or destroyed while ${root} is mounted: the daemon would wait for that file system, and that for the daemon. Stop Docker and unmount it before`;
 }

@@ -14,7 +14,7 @@ export const stopEngineKind: StepKind<StopEngineStep> = {
   describe: ({ engine }) =>
     engine.start.how === "service"
       ? `systemctl stop ${engine.start.units.join(" ")}`
-      : `stop ${engine.name}, process ${engine.start.argv.join(" ")}`,
+      : `stop ${engine.name}: SIGTERM to the process, which is no service`,
   apply: ({ engine }, { host }) => stopEngine(host, engine),
   undo: async ({ engine }, context) => {
     // It may be about to end.
@@ -28,7 +28,7 @@ export const startEngineKind: StepKind<StartEngineStep> = {
   describe: ({ engine }) =>
     engine.start.how === "service"
       ? `systemctl start ${engine.start.units.join(" ")}`
-      : `start ${engine.name} as it was started before`,
+      : `start ${engine.name} with the arguments and the environment it had`,
   apply: ({ engine }, context) => startEngine(context.host, engine, outputOf(context)),
   undo: async ({ engine }, { host }) => {
     await stopEngine(host, engine);

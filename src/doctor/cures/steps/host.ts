@@ -4,6 +4,7 @@ import { LamellaError } from "../../../errors/lamella-error.ts";
 import { hasCode } from "../../../errors/syscall-error.ts";
 import { mountAt } from "../../../fs/mounts.ts";
 import { bytesOfText } from "../../../lib/bytes.ts";
+import { runPatiently } from "../cure-host.ts";
 import type {
   ChangeModeStep,
   CommandStep,
@@ -64,7 +65,7 @@ function set({ host }: StepContext, values: Readonly<Record<string, string>>): v
 export const command: StepKind<CommandStep> = {
   describe: ({ argv }) => argv.join(" "),
   apply: async ({ argv, makes }, { host }) => {
-    await host.run(argv);
+    await runPatiently(host, argv);
     if (makes === undefined) return;
     // Whoever makes device nodes may take a moment.
     for (let i = 0; i < 100 && !host.view.exists(makes); i++) await new Promise((resolve) => setTimeout(resolve, 100));
@@ -78,8 +79,8 @@ export const command: StepKind<CommandStep> = {
   },
   finish: async (step, context, { isUndone }) => {
     if (isUndone && step.holdsData && step.undo !== undefined) await undoCommand(step, context);
-    if (!isUndone && step.finish !== undefined) await context.host.run(step.finish);
-    return undefined;
+    if (!isUndone && step.finish !== undefined) await runPatiently(context.host, step.finish);
+    return isUndone ? undefined : step.afterFinish;
   },
 };
 
@@ -91,7 +92,7 @@ async function undoCommand({ undo = [], undoIf }: CommandStep, { host }: StepCon
       return;
     }
   }
-  await host.run(undo);
+  await runPatiently(host, undo);
 }
 
 export const makeDirectory: StepKind<MakeDirectoryStep> = {
@@ -152,7 +153,7 @@ async function mountHere(step: Omit<MountStep, "kind">, { host }: StepContext): 
 }
 
 async function unmountHere(step: Omit<MountStep, "kind">, { host }: StepContext): Promise<undefined> {
-  if (isMounted(step, host.view.at(step.target))) await host.run(["umount", step.target]);
+  if (isMounted(step, host.view.at(step.target))) await runPatiently(host, ["umount", step.target]);
   return undefined;
 }
 

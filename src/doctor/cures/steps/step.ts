@@ -60,6 +60,8 @@ export interface CommandStep {
   readonly holdsData: boolean;
   /** What `finish` runs, once the cure is there to stay. */
   readonly finish?: readonly string[];
+  /** What is then left to do by hand. */
+  readonly afterFinish?: string;
 }
 
 /** Makes an empty directory, where there is none. */
