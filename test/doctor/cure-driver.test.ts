@@ -1,6 +1,6 @@
 /** Cures that change Docker's storage driver, on a real dockerd: vfs to overlay2 in place, and on ZFS in a file. */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { realHost } from "../../src/doctor/cures/cure-host.ts";
@@ -122,7 +122,10 @@ test("a data root on ZFS: an ext4 in a file, mounted there for good; undone and 
       docker.text(["create", `--name=${round}`, "second:2", "/nothing"]);
       const ended = doctor(`--${round}`, id);
       assert.equal(ended.status, 0, ended.stderr);
-      if (round === "finish") break;
+      if (round === "finish") {
+        assert.match(ended.stdout, /by hand the dataset \S+\/docker-lamella-before is empty/);
+        break;
+      }
       assert.equal(driver(), "vfs");
       assert.equal(readFileSync("/etc/fstab", "utf8"), "# mine\n");
       assert.deepEqual(contentsOf(docker), contents);
@@ -131,7 +134,9 @@ test("a data root on ZFS: an ext4 in a file, mounted there for good; undone and 
       assert.equal(removed.status, 0, removed.stderr);
       assert.equal(zfs("list", "-H", "-o", "name"), `${place.pool}\n${place.pool}/docker\n`);
     }
-    assert.equal(zfs("list", "-H", "-o", "name"), `${place.pool}\n${place.pool}/docker-ext4\n`);
+    const left = `${place.pool}\n${place.pool}/docker-ext4\n${place.pool}/docker-lamella-before\n`;
+    assert.equal(zfs("list", "-H", "-o", "name"), left);
+    assert.deepEqual(readdirSync(`${root}-lamella-before`), []);
     assert.equal(driver(), "overlay2");
     assert.deepEqual(contentsOf(docker), contents);
   } finally {

@@ -8,8 +8,6 @@ import type { Finding, Severity } from "../../doctor/findings/finding.ts";
 import { humanSize } from "../../lib/human-size.ts";
 import { textTable } from "../../lib/text-table.ts";
 import type { Cli } from "../cli.ts";
-import { addEvidenceOptions, type EvidenceFlags, evidenceExamples } from "../doctor/evidence-options.ts";
-import { giveEvidence } from "../doctor/give-evidence.ts";
 import {
   addCureOptions,
   asksForCure,
@@ -18,7 +16,9 @@ import {
   runCure,
   stateDirectory,
   tellOpenCures,
-} from "../doctor-cures.ts";
+} from "../doctor/cures.ts";
+import { addEvidenceOptions, type EvidenceFlags, evidenceExamples } from "../doctor/evidence-options.ts";
+import { giveEvidence } from "../doctor/give-evidence.ts";
 import { stdout } from "../output.ts";
 import { type Style, stdoutStyle } from "../style.ts";
 

@@ -159,6 +159,7 @@ function siblingOf(name: string): string {
 function aside(
   root: string,
   { name, mountPoint, isLocal }: Dataset,
+  { isKernel }: { readonly isKernel: boolean },
 ): { readonly steps: Step[]; readonly where: string } {
   const before = `${root}.lamella-before`;
   if (root !== mountPoint)
@@ -190,7 +191,7 @@ function aside(
     step(["zfs", "unmount", name], ["zfs", "mount", name], name),
     {
       ...step(["zfs", "rename", name, renamed], ["zfs", "rename", renamed, name], renamed),
-      ...ending(renamed, isLocal ? before : `${dirname(root)}/${basename(renamed)}`, isKernel),
+      ...ending(renamed, isLocal ? before : `${dirname(root)}/${basename(renamed)}`, { isKernel }),
     },
     // A mount point of its own goes with it; one that is inherited has its new name.
     ...(isLocal ? [mountPointStep] : []),
@@ -200,7 +201,11 @@ function aside(
 }
 
 /** What ends it. zfs-fuse unmounts nothing while Docker's file system lies on it, see {@link daemonNote}. */
-function ending(renamed: string, at: string, isKernel: boolean): Pick<CommandStep, "finish" | "afterFinish"> {
+function ending(
+  renamed: string,
+  at: string,
+  { isKernel }: { readonly isKernel: boolean },
+): Pick<CommandStep, "finish" | "afterFinish"> {
   if (isKernel) return { finish: ["zfs", "destroy", "-r", renamed] };
   return {
     finish: ["find", at, "-xdev", "-mindepth", "1", "-delete"],

@@ -1,10 +1,11 @@
 /** Parameters of the overlay module, programs, directories, modes, mounts. */
 import { chmodSync, existsSync, mkdirSync, rmdirSync, statSync, writeFileSync } from "node:fs";
+import { letDaemonCatchUp } from "../../../drivers/zfs/catch-up.ts";
 import { LamellaError } from "../../../errors/lamella-error.ts";
 import { hasCode } from "../../../errors/syscall-error.ts";
 import { mountAt } from "../../../fs/mounts.ts";
 import { bytesOfText } from "../../../lib/bytes.ts";
-import { runPatiently } from "../cure-host.ts";
+import { type CureHost, runPatiently } from "../cure-host.ts";
 import type {
   ChangeModeStep,
   CommandStep,
@@ -65,7 +66,7 @@ function set({ host }: StepContext, values: Readonly<Record<string, string>>): v
 export const command: StepKind<CommandStep> = {
   describe: ({ argv }) => argv.join(" "),
   apply: async ({ argv, makes }, { host }) => {
-    await runPatiently(host, argv);
+    await runUnlessDone(host, argv);
     if (makes === undefined) return;
     // Whoever makes device nodes may take a moment.
     for (let i = 0; i < 100 && !host.view.exists(makes); i++) await new Promise((resolve) => setTimeout(resolve, 100));
@@ -92,7 +93,18 @@ async function undoCommand({ undo = [], undoIf }: CommandStep, { host }: StepCon
       return;
     }
   }
-  await runPatiently(host, undo);
+  await runUnlessDone(host, undo);
+}
+
+/** `zfs mount` and `zfs unmount` of what is so already are done. */
+async function runUnlessDone(host: CureHost, argv: readonly string[]): Promise<void> {
+  // Of zfs-fuse, which may stand still otherwise.
+  if (argv[0] === "zfs") letDaemonCatchUp(argv.at(-1) ?? "");
+  try {
+    await runPatiently(host, argv);
+  } catch (error) {
+    if (!(error instanceof Error && /already mounted|not currently mounted/.test(error.message))) throw error;
+  }
 }
 
 export const makeDirectory: StepKind<MakeDirectoryStep> = {

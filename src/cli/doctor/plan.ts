@@ -1,10 +1,10 @@
 /** How a plan of `lamella doctor --fix` looks on a terminal. */
 import { createTwoFilesPatch } from "diff";
-import type { Plan } from "../doctor/cures/plan.ts";
-import type { Step } from "../doctor/cures/steps/step.ts";
-import { kindOf } from "../doctor/cures/steps/step-kinds.ts";
-import { humanSize } from "../lib/human-size.ts";
-import type { Style } from "./style.ts";
+import type { Plan } from "../../doctor/cures/plan.ts";
+import type { Step } from "../../doctor/cures/steps/step.ts";
+import { kindOf } from "../../doctor/cures/steps/step-kinds.ts";
+import { humanSize } from "../../lib/human-size.ts";
+import type { Style } from "../style.ts";
 
 /** A line. */
 export function describeStep(step: Step): string {

@@ -2,14 +2,14 @@
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { type Command, Option } from "commander";
-import type { Plan } from "../doctor/cures/plan.ts";
-import type { RunOptions } from "../doctor/cures/run.ts";
-import type { Diagnosis } from "../doctor/doctor.ts";
-import { parseSize } from "../drivers/option-values.ts";
-import { LamellaError } from "../errors/lamella-error.ts";
-import type { Cli } from "./cli.ts";
-import { stdoutStyle } from "./style.ts";
-import { usageError } from "./usage-error.ts";
+import type { Plan } from "../../doctor/cures/plan.ts";
+import type { RunOptions } from "../../doctor/cures/run.ts";
+import type { Diagnosis } from "../../doctor/doctor.ts";
+import { parseSize } from "../../drivers/option-values.ts";
+import { LamellaError } from "../../errors/lamella-error.ts";
+import type { Cli } from "../cli.ts";
+import { stdoutStyle } from "../style.ts";
+import { usageError } from "../usage-error.ts";
 
 export interface CureOptions {
   readonly fix?: string;
@@ -84,7 +84,7 @@ export function stateDirectory({ state }: CureOptions, root: string): string {
 
 /** A line for each cure that is not ended. */
 export async function tellOpenCures(cli: Cli, state: string): Promise<void> {
-  const { openCures } = await import("../doctor/cures/state.ts");
+  const { openCures } = await import("../../doctor/cures/state.ts");
   const said = {
     begun: "was stopped in the middle: --undo puts all back",
     undoing: "was being undone: --undo goes on",
@@ -97,7 +97,7 @@ export async function tellOpenCures(cli: Cli, state: string): Promise<void> {
 
 export async function runCure(call: CureCall): Promise<void> {
   const { cli, command, options } = call;
-  const { realHost } = await import("../doctor/cures/cure-host.ts");
+  const { realHost } = await import("../../doctor/cures/cure-host.ts");
   const { root } = cli.globals(command);
   const host = realHost();
   const state = stateDirectory(options, root);
@@ -107,7 +107,7 @@ export async function runCure(call: CureCall): Promise<void> {
 }
 
 async function fix({ cli, command, options, examine }: CureCall, id: string, run: RunOptions): Promise<void> {
-  const { planCure } = await import("../doctor/cures/planners.ts");
+  const { planCure } = await import("../../doctor/cures/planners.ts");
   const { json, quiet } = cli.globals(command);
   const { imageFile, keepLayers, mountUnit } = options;
   const choices = { volumeBytes: sizeOf(options.size), imageFile, keepLayers, mountUnit };
@@ -120,7 +120,7 @@ async function fix({ cli, command, options, examine }: CureCall, id: string, run
     return report("nothing to do");
   }
   if (!json && !quiet) {
-    const { renderPlan } = await import("./doctor-plan.ts");
+    const { renderPlan } = await import("./plan.ts");
     cli.write(renderPlan(plan, { style: stdoutStyle(), state: run.state }));
   }
   if (options.dryRun) return report("planned");
@@ -133,7 +133,7 @@ async function fix({ cli, command, options, examine }: CureCall, id: string, run
     cli.exitStatus = 3;
     return report("declined");
   }
-  const { applyPlan } = await import("../doctor/cures/run.ts");
+  const { applyPlan } = await import("../../doctor/cures/run.ts");
   const { say, onEvent } = await telling(cli, { quiet: quiet || json });
   await applyPlan(plan, { ...run, say, onEvent });
   const after = (await examine()).findings.filter((one) => one.id === id && one.subject === plan.subject);
@@ -149,7 +149,7 @@ async function fix({ cli, command, options, examine }: CureCall, id: string, run
 }
 
 async function undo({ cli, command }: CureCall, id: string, run: RunOptions): Promise<void> {
-  const { undoCure } = await import("../doctor/cures/run.ts");
+  const { undoCure } = await import("../../doctor/cures/run.ts");
   const { json, quiet } = cli.globals(command);
   const { kept } = await undoCure(id, { ...run, ...(await telling(cli, { quiet: quiet || json })) });
   if (json) return cli.printJson({ schema: 1, id, outcome: "undone", kept });
@@ -160,7 +160,7 @@ async function undo({ cli, command }: CureCall, id: string, run: RunOptions): Pr
 }
 
 async function end({ cli, command }: CureCall, id: string, run: RunOptions): Promise<void> {
-  const { finishCure } = await import("../doctor/cures/run.ts");
+  const { finishCure } = await import("../../doctor/cures/run.ts");
   const { json, quiet } = cli.globals(command);
   const { byHand } = await finishCure(id, { ...run, ...(await telling(cli, { quiet: quiet || json })) });
   if (json) return cli.printJson({ schema: 1, id, outcome: "finished", byHand });
@@ -171,7 +171,7 @@ async function end({ cli, command }: CureCall, id: string, run: RunOptions): Pro
 /** A line for each step, when it begins. */
 async function telling(cli: Cli, { quiet }: { readonly quiet: boolean }): Promise<Pick<RunOptions, "say" | "onEvent">> {
   if (quiet) return {};
-  const { describeStep } = await import("./doctor-plan.ts");
+  const { describeStep } = await import("./plan.ts");
   return {
     say: (message) => cli.print(`   ${message}`),
     onEvent: (event, { steps }) => {
