@@ -44,7 +44,7 @@ async function call(socketPath: string, method: string, path: string, body?: Rea
     const headers = { host: "localhost", ...(body !== undefined && { "content-type": "application/x-tar" }) };
     const sent = request({ socketPath, method, path, headers, agent: false }, resolve).on("error", reject);
     if (body === undefined) sent.end();
-    else body.on("error", reject).pipe(sent);
+    else body.on("error", (error) => sent.destroy(error)).pipe(sent);
   });
   if (response.statusCode === 200) return response;
   response.resume();
