@@ -58,7 +58,7 @@ await Promise.all([
   bundle(
     join(project, "src/cli/main.ts"),
     join(project, "dist/cli/main.js"),
-    "/* Contains commander (MIT, https://github.com/tj/commander.js) and diff (BSD-3-Clause, https://github.com/kpdecker/jsdiff). */\n",
+    "/* Contains commander (MIT, https://github.com/tj/commander.js), diff (BSD-3-Clause, https://github.com/kpdecker/jsdiff) and pprof-format (MIT, https://github.com/DataDog/pprof-format). */\n",
   ),
   bundle(join(project, "src/cli/lamella-overlay.ts"), join(project, "dist/cli/lamella-overlay.js")),
   ...threads.map((source) => bundle(source, compiled(source))),

@@ -7,6 +7,7 @@ import type { Facts } from "../../doctor/facts.ts";
 import type { Finding, Severity } from "../../doctor/findings/finding.ts";
 import { humanSize } from "../../lib/human-size.ts";
 import { textTable } from "../../lib/text-table.ts";
+import { wrapText } from "../../lib/wrap-text.ts";
 import type { Cli } from "../cli.ts";
 import {
   addCureOptions,
@@ -175,27 +176,10 @@ function verdict(findings: readonly Finding[], style: Style): string {
 function renderFinding(finding: Finding, style: Style, columns: number): string {
   const { id, severity, subject, sentence, evidence, cost, cures } = finding;
   const lines = [`${style[severityStyle[severity]](severity)} ${style.bold(id)} ${style.dim(subject)}`];
-  lines.push(...wrap(sentence, columns, "  "));
-  for (const { source, said } of evidence) lines.push(...wrap(`${source}: ${said}`, columns, "  seen  "));
-  lines.push(...wrap(cost, columns, "  cost  "));
-  for (const cure of cures) lines.push(...wrap(cure, columns, "  cure  "));
+  lines.push(...wrapText(sentence, columns, "  "));
+  for (const { source, said } of evidence) lines.push(...wrapText(`${source}: ${said}`, columns, "  seen  "));
+  lines.push(...wrapText(cost, columns, "  cost  "));
+  for (const cure of cures) lines.push(...wrapText(cure, columns, "  cure  "));
   if (isCurable(id)) lines.push(`  fix   lamella doctor --fix ${id}`);
   return `${lines.join("\n")}\n`;
-}
-
-/** Breaks at spaces; the first line begins with `label`, the others are indented as far. */
-function wrap(text: string, columns: number, label: string): string[] {
-  const lines: string[] = [];
-  let line = label.trimEnd();
-  let isEmpty = true;
-  for (const word of text.split(" ")) {
-    if (!isEmpty && line.length + 1 + word.length > columns) {
-      lines.push(line);
-      line = "";
-      isEmpty = true;
-    }
-    line = isEmpty ? `${line.padEnd(label.length)}${word}` : `${line} ${word}`;
-    isEmpty = false;
-  }
-  return [...lines, line];
 }

@@ -15,6 +15,7 @@ import {
   measureVerdict,
 } from "../../doctor/report/verdicts.ts";
 import { isLamellaError } from "../../errors/lamella-error.ts";
+import { wrapText } from "../../lib/wrap-text.ts";
 import type { Cli } from "../cli.ts";
 import { LiveLines } from "../live-lines.ts";
 import { stderr, stdout } from "../output.ts";
@@ -90,12 +91,15 @@ function render(report: MeasureReport, style: Style, columns: number): string {
   const daemon = engine && `Docker ${engine.version ?? ""} on ${engine.driver ?? "an unknown driver"}`;
   const rounds = `${diff.naiveMs.length} rounds`;
   const where = [`${tree.name}, ${tree.entries} entries`, `on ${fileSystem}`, daemon, rounds];
-  const parts = [`${style.bold(measureVerdict(report))}\n${style.dim(where.filter(Boolean).join(", "))}\n`];
+  const parts = [
+    `${style.bold(wrapText(measureVerdict(report), columns, "").join("\n"))}\n${style.dim(where.filter(Boolean).join(", "))}\n`,
+  ];
   parts.push(chart(measuredRows(report), style, columns));
   if (build !== undefined) parts.push(style.dim(`docker build: ${build.steps} small steps, by the classic builder\n`));
   const images = imageRows(report);
   if (images.length > 0) parts.push(`${style.bold(`${imageRowsTitle}:`)}\n${chart(images, style, columns)}`);
-  if (notes.length > 0) parts.push(`${style.bold("Notes:")}\n${notes.map((note) => `  ${note}\n`).join("")}`);
+  const lines = notes.flatMap((note) => wrapText(note, columns, "  - "));
+  if (notes.length > 0) parts.push(`${style.bold("Notes:")}\n${lines.join("\n")}\n`);
   return parts.join("\n");
 }
 

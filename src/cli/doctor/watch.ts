@@ -9,6 +9,7 @@ import { activitiesOf } from "../../doctor/watch/activity.ts";
 import { readWatched } from "../../doctor/watch/read-files.ts";
 import { type Look, type Watched, type WatchReport, watch } from "../../doctor/watch/watch.ts";
 import { LamellaError } from "../../errors/lamella-error.ts";
+import { wrapText } from "../../lib/wrap-text.ts";
 import { writeFolded } from "../../profile/folded.ts";
 import { writeSpeedscope } from "../../profile/speedscope.ts";
 import type { Cli } from "../cli.ts";
@@ -68,7 +69,9 @@ function render(report: WatchReport, style: Style, columns: number): string {
   const { looks, activities, log, unseen, unit, totalWeight, pid, source, socket } = report;
   const amount = unit === "none" ? `${totalWeight} samples` : `${Math.round(totalWeight / 1e6)} ms`;
   const where = [socket, pid && `process ${pid}`, source, looks && `${looks.all} looks`, amount];
-  const parts = [`${style.bold(watchVerdict(report))}\n${style.dim(where.filter(Boolean).join(", "))}\n`];
+  const parts = [
+    `${style.bold(wrapText(watchVerdict(report), columns, "").join("\n"))}\n${style.dim(where.filter(Boolean).join(", "))}\n`,
+  ];
   if (activities.length > 0) {
     const rows = activities.map(({ activity, says, share }) => ({
       label: says,

@@ -40,7 +40,7 @@ export function flameGraphs(profile: Profile): Html {
   return html`<div class="flames">
 <input type="radio" name="flame" id="flame-upright" checked><label for="flame-upright">Upright</label>
 <input type="radio" name="flame" id="flame-inverted"><label for="flame-inverted">Inverted, by what ran</label>
-<input type="search" placeholder="Search, as a regular expression" aria-label="Search">
+<input type="search" placeholder="Search" aria-label="Search, a regular expression">
 ${drawing(flameTree(profile, "upright"), profile, "upright")}
 ${drawing(flameTree(profile, "inverted"), profile, "inverted")}
 <p class="told mono dim">Click a function to zoom in, the widest to zoom out.</p>
@@ -54,7 +54,7 @@ function drawing(tree: FlameNode, profile: Profile, direction: "upright" | "inve
   const place = (node: FlameNode, level: number, x: number, palette: Palette): void => {
     const w = tree.weight === 0 ? width : (node.weight / tree.weight) * width;
     if (w < narrowest) return;
-    const own = paletteOf(node.name) ?? palette;
+    const own = paletteOf(node.name) ?? (direction === "upright" ? palette : above(node, palette));
     const y = direction === "upright" ? height - (level + 1) * rowHeight : level * rowHeight;
     nodes.push(rectangle(node, tree, { x, y, w, level, unit: profile.unit, fill: colour(node.name, own) }));
     let at = x;
@@ -65,6 +65,18 @@ function drawing(tree: FlameNode, profile: Profile, direction: "upright" | "inve
   };
   place(tree, 0, 0, plain);
   return html`<svg class="${direction}" viewBox="0 0 ${width} ${height}" role="img" aria-label="Flame graph, ${direction}">${nodes}</svg>`;
+}
+
+/** Inverted, what a function ran for hangs below it: it has the colour of what most of it was for. */
+function above(node: FlameNode, palette: Palette): Palette {
+  if (palette !== plain) return palette;
+  return [naive, layers].find((one) => weightOf(node, one) * 2 > node.weight) ?? plain;
+}
+
+/** Weight of what passed through a function of this colour. */
+function weightOf({ name, weight, children }: FlameNode, palette: Palette): number {
+  if (paletteOf(name) === palette) return weight;
+  return children.reduce((sum, child) => sum + weightOf(child, palette), 0);
 }
 
 interface Place {
