@@ -10,7 +10,7 @@ import { html } from "../../src/doctor/report/html.ts";
 import { activitiesOf, isWork } from "../../src/doctor/watch/activity.ts";
 import { knownLines, readDaemonLog } from "../../src/doctor/watch/daemon-log.ts";
 import { daemonOf } from "../../src/doctor/watch/find-daemon.ts";
-import { lookAt } from "../../src/doctor/watch/watch.ts";
+import { lookAt, watch } from "../../src/doctor/watch/watch.ts";
 import { bytesOfText } from "../../src/lib/bytes.ts";
 import { O_DIRECTORY, O_RDONLY } from "../../src/sys/constants.ts";
 import { open } from "../../src/sys/syscalls.ts";
@@ -144,4 +144,17 @@ test("markup: what is not made here is escaped", () => {
     html`<p title="${'"'}">${"<b>&'"}</p>${[html`<i>${1}</i>`]}`.text,
     '<p title="&#34;">&#60;b&#62;&#38;&#39;</p><i>1</i>',
   );
+});
+
+test("a daemon that shows no goroutines, and whose process nobody knows", async () => {
+  await using host = new MadeHost();
+  await host.answer("/run/docker.sock", { message: "page not found" }, 404);
+  const asked = { socket: join(host.prefix, "run/docker.sock"), looks: 1, intervalMs: 0 };
+  for (const way of [undefined, "signal"] as const)
+    await assert.rejects(watch({ ...asked, way }), {
+      code: "UNWATCHABLE",
+      message: /no dockerd holds it|only for root/,
+    });
+  await assert.rejects(watch({ ...asked, way: "endpoint" }), { code: "UNWATCHABLE", message: /status 404/ });
+  await assert.rejects(watch({ ...asked, signal: AbortSignal.abort() }), { kind: "canceled" });
 });

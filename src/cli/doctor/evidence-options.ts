@@ -12,7 +12,7 @@ export interface EvidenceFlags {
   readonly interval: number;
   readonly dumpBy?: "endpoint" | "signal";
   readonly log?: string;
-  readonly from: readonly string[];
+  readonly from?: readonly string[];
   readonly html?: string;
   readonly speedscope?: string;
   readonly folded?: string;
@@ -43,12 +43,7 @@ export function addEvidenceOptions(command: Command): void {
       ]),
     )
     .option("--log <file>", "with --watch: dockerd's log, where it is in a file")
-    .option(
-      "--from <file>",
-      "read a goroutine dump, pprof profile or folded stacks instead (may be repeated)",
-      collect,
-      [],
-    )
+    .option("--from <file>", "read a goroutine dump, pprof profile or folded stacks instead (may be repeated)", collect)
     .option("--html <file>", "write the report as one HTML file, with a flame graph or charts")
     .option("--speedscope <file>", "with --watch: write the profile for speedscope")
     .option("--folded <file>", "with --watch: write the profile as folded stacks");
@@ -66,7 +61,7 @@ export function writeReport(cli: Cli, path: string | undefined, text: () => stri
   cli.note(`written: ${path}`);
 }
 
-function collect(value: string, before: readonly string[]): string[] {
+function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value];
 }
 

@@ -11,7 +11,7 @@ export async function giveEvidence(
   flags: EvidenceFlags,
   roots: readonly string[],
 ): Promise<boolean> {
-  const isWatch = flags.watch === true || flags.from.length > 0;
+  const isWatch = flags.watch === true || flags.from !== undefined;
   const isMeasure = flags.measure !== undefined;
   if (isWatch && isMeasure) throw usageError("--watch and --measure do not go together");
   const asked = isWatch || isMeasure;

@@ -21,7 +21,7 @@ import { callersEnvironment, type EvidenceFlags, writeReport } from "./evidence-
 
 export async function runWatch(cli: Cli, command: Command, flags: EvidenceFlags): Promise<void> {
   const { json, quiet } = cli.globals(command);
-  const watched = flags.from.length > 0 ? readWatched(flags.from, flags.log) : await watchLive(cli, flags, quiet);
+  const watched = flags.from !== undefined ? readWatched(flags.from, flags.log) : await watchLive(cli, flags, quiet);
   writeReport(cli, flags.html, () => watchPage(watched));
   writeReport(cli, flags.speedscope, () => writeSpeedscope(watched.profile));
   writeReport(cli, flags.folded, () => writeFolded(watched.profile));

@@ -46,8 +46,8 @@ export interface MeasureReport {
   readonly engine?: {
     readonly version?: string;
     readonly driver?: string;
-    /** How the daemon diffs now. */
-    readonly nativeDiff: boolean;
+    /** How the daemon diffs now; undefined where it does not say and its driver does not tell. */
+    readonly diff?: "native" | "naive";
   };
   readonly tree: { readonly kind: "made" | "image" | "directory"; readonly name: string; readonly entries: number };
   readonly diff: DiffTimes;
@@ -62,6 +62,9 @@ export interface MeasureReport {
   /** What could not be measured, and why. */
   readonly notes: readonly string[];
 }
+
+/** Docker's drivers that know no other way. */
+const naiveDrivers: ReadonlySet<string> = new Set(["zfs", "btrfs", "vfs", "devicemapper", "fuse-overlayfs", "overlay"]);
 
 /** Docker sleeps to the next full second after a naive diff (moby, graphdriver/fsdiff.go), half a second on average. */
 export const naiveSleepMs = 500;
@@ -229,11 +232,14 @@ async function imagesOf(
 }
 
 function engineOf(docker: DockerFacts): NonNullable<MeasureReport["engine"]> {
-  const { version, driver } = docker;
+  const { version, driver, containerdStore } = docker;
+  const said = statusOf(docker, "Native Overlay Diff");
+  const isNaive = said === undefined ? !containerdStore && naiveDrivers.has(driver ?? "") : said === "false";
+  const diff = isNaive ? "naive" : said === "true" ? "native" : undefined;
   return {
     ...(version !== undefined && { version }),
     ...(driver !== undefined && { driver }),
-    nativeDiff: statusOf(docker, "Native Overlay Diff") === "true",
+    ...(diff !== undefined && { diff }),
   };
 }
 

@@ -20,8 +20,8 @@ export function watchVerdict({ looks, activities, source }: WatchReport): string
 
 export function measureVerdict({ tree, nativeMs, naiveMs, ratio, engine }: MeasureReport): string {
   const times = `Finding what a step changed among ${tree.entries} files takes ${humanDuration(nativeMs)} natively and ${humanDuration(naiveMs)} naively: ${asLong(ratio)}.`;
-  if (engine === undefined) return times;
-  return `${times} Docker here does it ${engine.nativeDiff ? "natively" : `naively, and waits for the next full second after it (${humanDuration(naiveSleepMs)} on average)`}.`;
+  if (engine?.diff === undefined) return times;
+  return `${times} Docker here does it ${engine.diff === "native" ? "natively" : `naively, and waits for the next full second after it (${humanDuration(naiveSleepMs)} on average)`}.`;
 }
 
 function asLong(ratio: number): string {
@@ -44,7 +44,7 @@ export function measuredRows({ nativeMs, naiveMs, build, engine }: MeasureReport
   ];
   if (build === undefined) return rows;
   const stepMs = build.ms / build.steps;
-  const label = `a step of docker build (${engine?.nativeDiff ? "native" : "naive"} now)`;
+  const label = `a step of docker build${engine?.diff === undefined ? "" : ` (${engine.diff} now)`}`;
   return [...rows, { label, ms: stepMs, tone: "plain", says: humanDuration(stepMs) }];
 }
 
