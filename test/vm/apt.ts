@@ -67,6 +67,14 @@ export class AptRelease {
     return { name, version };
   }
 
+  /** A package in the newest version of the lists. */
+  candidate(name: string): Candidate {
+    const text = output("apt-cache", [...options(this.#home), "show", "--no-all-versions", name]);
+    const version = /^Version: (\S+)$/m.exec(text)?.[1];
+    if (version === undefined) throw new Error(`${this.#suite} has no ${name}`);
+    return { name, version };
+  }
+
   /** Downloads a package into a directory; the path of the `.deb`. Mirrors drop a version when they get a newer one. */
   download({ name, version }: Candidate, directory: string): string {
     output("apt-get", [...options(this.#home), "download", `${name}=${version}`], directory);

@@ -18,6 +18,8 @@ export interface Boot {
   readonly files: readonly string[];
   /** What the tests find in their environment. */
   readonly environment: Readonly<Record<string, string>>;
+  /** A test may ask for a reboot (/reboot-wanted): its file runs again afterwards, and the disks are as they were. */
+  readonly reboots?: boolean;
   /** It runs only when it is named: what takes longer than all the others together. */
   readonly onRequest?: boolean;
 }
@@ -65,6 +67,14 @@ const listed: Readonly<Record<string, Boot>> = {
     moduleOptions: ["options overlay redirect_dir=on metacopy=on"],
     files: [`${guest}/module-options.test.ts`, "test/mount/drivers-overlay2.test.ts"],
     environment: {},
+  },
+  doctor: {
+    about: "the module of overlay loaded with metacopy on, and a dockerd; the machine is booted twice",
+    kernel: "6.1",
+    moduleOptions: ["options overlay metacopy=on"],
+    files: [`${guest}/doctor.test.ts`],
+    environment: {},
+    reboots: true,
   },
   old: {
     about: "a kernel without attributes of the user namespace in overlays, mount_setattr and much else",

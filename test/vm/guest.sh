@@ -31,7 +31,13 @@ if [ -n "$shell" ]; then
 else
   report=$(echo /dev/vport*p1)
   "${command[@]}" >"$report" 2>&1
-  echo "exit $?" >"$report"
+  status=$?
+  if [ $status = 0 ] && [ -e /reboot-wanted ]; then
+    rm /reboot-wanted
+    for key in s u b; do echo $key >/proc/sysrq-trigger; sleep 1; done
+    sleep 60
+  fi
+  echo "exit $status" >"$report"
 fi
 # Everything on the disks is thrown away: no need to unmount.
 echo o >/proc/sysrq-trigger

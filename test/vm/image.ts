@@ -6,7 +6,7 @@
  */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Mirrors, output } from "./apt.ts";
+import { AptRelease, type Mirrors, output } from "./apt.ts";
 import { cached, keyOf } from "./cache.ts";
 import { makeDisk } from "./disk.ts";
 
@@ -33,6 +33,9 @@ const packages = [
   "strace",
 ];
 
+/** Unpacked only, as these would start services when they are installed. */
+const unpacked = ["docker.io", "containerd", "runc"];
+
 /** Room for what the tests write; the disk is sparse. */
 const sizeMiB = 16 * 1024;
 
@@ -57,6 +60,7 @@ export function prepareImage(mirrors: Mirrors): RootImage {
     // The namespaces end with debootstrap and take what it mounts along.
     const apart = ["--mount", "--pid", "--fork", "--kill-child", "debootstrap"];
     output("unshare", [...apart, "--variant=minbase", `--include=${packages.join(",")}`, suite, root, mirrors.main]);
+    unpack(root, home, mirrors);
     for (const path of dispensable) rmSync(join(root, path), { recursive: true, force: true });
     mkdirSync(join(root, "project"));
     copyFileSync(process.execPath, join(root, "usr/local/bin/node"));
@@ -69,4 +73,17 @@ export function prepareImage(mirrors: Mirrors): RootImage {
     rmSync(root, { recursive: true });
   });
   return { disk: join(directory, "root.ext4"), busybox: join(directory, "busybox") };
+}
+
+function unpack(root: string, home: string, mirrors: Mirrors): void {
+  const release = new AptRelease(suite, mirrors);
+  for (const name of unpacked) {
+    const folder = join(home, name);
+    mkdirSync(folder);
+    const file = release.download(release.candidate(name), folder);
+    // Not `dpkg -x`, which puts directories in the place of /lib and /sbin, links into /usr.
+    const script = 'dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink -C "$2"';
+    output("sh", ["-euc", script, "sh", file, root]);
+    rmSync(folder, { recursive: true });
+  }
 }

@@ -54,13 +54,15 @@ const kernelArguments = [
   "quiet",
 ];
 
-function qemu(parts: Parts, initramfs: string): string[] {
+function qemu(parts: Parts, initramfs: string, { reboots = false }: Boot): string[] {
   const disks = [parts.image.disk, parts.projectDisk, parts.kernel.modulesDisk].flatMap((file, i) => [
     ...["-drive", `file=${file},if=none,id=disk${i},format=raw,snapshot=on,cache=unsafe`],
     ...["-device", `virtio-blk-pci,drive=disk${i}`],
   ]);
   return [
-    ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
+    ...["-nodefaults", "-no-user-config", "-display", "none"],
+    // A kernel that panics reboots: that is the end of it, where nobody asks for one.
+    ...(reboots ? [] : ["-no-reboot"]),
     ...["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", processor, "-smp", "2", "-m", "2048"],
     ...["-kernel", parts.kernel.image, "-initrd", initramfs, "-append", kernelArguments.join(" ")],
     ...["-device", "virtio-rng-pci"],
@@ -84,7 +86,7 @@ export async function runMachine(
     ...["-serial", `file:${console_}`, "-device", "virtio-serial-pci"],
     ...["-chardev", "stdio,id=report,signal=off", "-device", "virtserialport,chardev=report,nr=1"],
   ];
-  const child = start([...qemu(parts, initramfs), ...ports], ["pipe", "pipe", "pipe"]);
+  const child = start([...qemu(parts, initramfs, job.boot), ...ports], ["pipe", "pipe", "pipe"]);
   let late = false;
   const timer = setTimeout(() => {
     late = true;
@@ -116,7 +118,7 @@ export async function runShell(parts: Parts, job: Job): Promise<void> {
   const initramfs = join(parts.scratch, "initramfs");
   writeFileSync(initramfs, initramfsOf(parts, jobScript(job, { shell: true })));
   const ports = ["-chardev", "stdio,id=console,signal=off,mux=off", "-serial", "chardev:console"];
-  await ended(start([...qemu(parts, initramfs), ...ports], "inherit"));
+  await ended(start([...qemu(parts, initramfs, job.boot), ...ports], "inherit"));
 }
 
 /** Starts QEMU; it is killed when this process ends, however that comes. */
