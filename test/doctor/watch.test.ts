@@ -46,6 +46,8 @@ test("only goroutines that keep a build waiting count", () => {
   const build = ["github.com/docker/docker/builder/dockerfile.(*Builder).build", "io.(*pipe).read"];
   assert.equal(isWork({ ...base, state: "syscall", frames: layer }), true);
   assert.equal(isWork({ ...base, state: "select", frames: layer }), false);
+  for (const name of ["moby/v2/daemon/internal/layer.(*layerStore).Register", "go-archive.ChangesDirs"])
+    assert.equal(isWork({ ...base, state: "runnable", frames: [`github.com/moby/${name}`] }), true, name);
   assert.equal(isWork({ ...base, state: "select", frames: build }), true);
   assert.equal(isWork({ ...base, state: "running", frames: ["net/http.(*conn).serve"] }), false);
   assert.deepEqual(lookAt("nothing\n").samples, []);

@@ -1,6 +1,6 @@
 /**
- * What a goroutine of dockerd is doing, by the functions on its stack. The names are those of moby and of Go's own packages,
- * unchanged from Docker 20.10 to 28.
+ * What a goroutine of dockerd is doing, by the functions on its stack. The names are those of Go's own packages and of moby:
+ * newer ones have their archives in github.com/moby/go-archive, and all of it in github.com/moby/moby/v2.
  */
 import type { Goroutine } from "../../profile/goroutine-dump.ts";
 import { type Profile, totalWeight } from "../../profile/profile.ts";
@@ -51,7 +51,7 @@ export function activitiesOf(frames: readonly string[]): Activity[] {
 const isBuild = /builder\/dockerfile\.\(\*Builder\)\.(build|Build)/;
 /** Functions of Docker's that have to do with layers. */
 const isStorage =
-  /docker\/(daemon\/graphdriver|layer|pkg\/archive|pkg\/chrootarchive|daemon\/snapshotter)[./]|NaiveDiffDriver/;
+  /(docker\/docker|moby\/moby\/v2)\/(daemon\/)?(internal\/)?(graphdriver|layer|snapshotter|pkg\/archive|pkg\/chrootarchive)[./]|moby\/go-archive[./]/;
 /** It waits for another goroutine, and that one is looked at, too. `sleep` is no such: the naive diff ends with one. */
 const isParked = /^(select|chan |sync\.|semacquire|finalizer|GC |force gc)/;
 

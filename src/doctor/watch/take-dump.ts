@@ -1,8 +1,8 @@
 /**
  * Two ways to see all goroutines of a dockerd:
  *
- * - its HTTP interface, `GET /debug/pprof/goroutine?debug=2`. Whoever may talk to the daemon may ask. Docker 20.10 and later
- *   always answer; others and some distributions' do only with `"debug": true`;
+ * - its HTTP interface, `GET /debug/pprof/goroutine?debug=2`. Whoever may talk to the daemon may ask. Docker 20.10 answers it
+ *   always; one that does not may with `"debug": true`;
  * - SIGUSR1, for which it writes `goroutine-stacks-<time>.log` into its exec root (before 1.13: the data root). The file is
  *   removed again. Only the daemon's own user and root may.
  */
