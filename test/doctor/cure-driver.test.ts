@@ -15,9 +15,11 @@ import { CliLab } from "../e2e/cli-harness.ts";
 import { runKilled } from "../support/killed-cure.ts";
 import { run } from "../support/loop-devices.ts";
 import { privateMounts } from "../support/overlay-lab.ts";
+import { keepParameters } from "../support/overlay-parameters.ts";
 import { PlainDocker } from "../support/plain-dockerd.ts";
 import { zfs, zfsPlace } from "../support/zfs-lab.ts";
 
+keepParameters();
 const id = "naive-diff-driver";
 const settings = '{\n    "log-level": "warn",\n    "storage-driver": "vfs"\n}\n';
 

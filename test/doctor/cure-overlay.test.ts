@@ -1,35 +1,20 @@
 /** The cure of overlay options on a real dockerd: found, fixed, verified, undone. */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { findMarkedLayers } from "../../src/doctor/cures/marked-layers.ts";
 import { CliLab } from "../e2e/cli-harness.ts";
 import { run } from "../support/loop-devices.ts";
 import { privateMounts } from "../support/overlay-lab.ts";
+import { parameterNow, parametersFixed, withParameter } from "../support/overlay-parameters.ts";
 import { PlainDocker } from "../support/plain-dockerd.ts";
-
-const parameter = (name: string): string => `/sys/module/overlay/parameters/${name}`;
-const nowOf = (name: string): string => readFileSync(parameter(name), "latin1").trim();
-
-/** Sets a parameter until disposed, at the latest when the process ends. */
-function withParameter(name: string, value: "Y" | "N"): Disposable {
-  const before = nowOf(name);
-  const putBack = (): void => writeFileSync(parameter(name), before);
-  process.once("exit", putBack);
-  writeFileSync(parameter(name), value);
-  return {
-    [Symbol.dispose]: () => {
-      putBack();
-      process.removeListener("exit", putBack);
-    },
-  };
-}
 
 test("redirect_dir on: found, planned, cured, undone; a container's renamed directory comes along", async (t) => {
   const ready = privateMounts();
   if (ready !== true) return t.skip(ready);
-  if (!existsSync(parameter("redirect_dir"))) return t.skip("overlayfs has no parameter redirect_dir here");
+  const fixed = parametersFixed();
+  if (fixed !== undefined) return t.skip(fixed);
   using _parameter = withParameter("redirect_dir", "Y");
   using docker = (await PlainDocker.start()) as PlainDocker | string as PlainDocker;
   if (typeof docker === "string") return t.skip(docker);
@@ -53,17 +38,17 @@ test("redirect_dir on: found, planned, cured, undone; a container's renamed dire
   assert.match(dry.stdout, /stop Docker/);
   assert.match(dry.stdout, /1 layers hold redirects/);
   assert.match(dry.stdout, /Downtime +about \d+ s/);
-  assert.equal(nowOf("redirect_dir"), "Y");
+  assert.equal(parameterNow("redirect_dir"), "Y");
   const unasked = doctor("--fix", id);
   assert.equal(unasked.status, 2);
   assert.match(unasked.stderr, /--yes/);
 
   const pid = docker.pid;
-  const fixed = doctor("--fix", id, "--yes");
-  assert.equal(fixed.status, 0, fixed.stdout + fixed.stderr);
-  assert.match(fixed.stdout, /docker info: Native Overlay Diff: true/);
-  assert.match(fixed.stdout, /wrote 1 layers without redirects/);
-  assert.equal(nowOf("redirect_dir"), "N");
+  const cured = doctor("--fix", id, "--yes");
+  assert.equal(cured.status, 0, cured.stdout + cured.stderr);
+  assert.match(cured.stdout, /docker info: Native Overlay Diff: true/);
+  assert.match(cured.stdout, /wrote 1 layers without redirects/);
+  assert.equal(parameterNow("redirect_dir"), "N");
   assert.equal(docker.status("Native Overlay Diff"), "true");
   assert.notEqual(docker.pid, pid);
   assert.match(readFileSync(`/proc/${docker.pid}/environ`, "latin1"), /MARK=kept/);
@@ -83,7 +68,7 @@ test("redirect_dir on: found, planned, cured, undone; a container's renamed dire
   const undone = doctor("--undo", id);
   assert.equal(undone.status, 0, undone.stderr);
   assert.match(undone.stdout, /Kept: 1 layers stay without redirects/);
-  assert.equal(nowOf("redirect_dir"), "Y");
+  assert.equal(parameterNow("redirect_dir"), "Y");
   assert.equal(docker.status("Native Overlay Diff"), "false");
   assert.equal(doctor("--finish", id).status, 0);
   assert.equal(existsSync(join(lab.root, "doctor", id)), false);

@@ -12,8 +12,9 @@ import { Docker } from "../support/dockerd.ts";
 import { tarOf } from "../support/image-archive.ts";
 import { LoopDevices, run } from "../support/loop-devices.ts";
 import { privateMounts } from "../support/overlay-lab.ts";
-import { redirectsFixed, withRedirects } from "./redirects.ts";
+import { ownParameters, parametersFixed, withParameter } from "../support/overlay-parameters.ts";
 
+ownParameters();
 const lab = new CliLab();
 after(() => lab[Symbol.dispose]());
 
@@ -47,13 +48,18 @@ test("a store of one's own, found sound", (t) => {
   assert.equal(facts.lamella[0]?.drivers.length, 1);
 });
 
+async function withRedirects<T>(value: "Y" | "N", use: () => Promise<T>): Promise<T> {
+  using _redirects = withParameter("redirect_dir", value);
+  return await use();
+}
+
 /** The diagnosis of one daemon, and nothing else of this host. */
 function examineDaemon(docker: Docker): Promise<Diagnosis> {
   return examine({ uid: 0, env: { DOCKER_HOST: `unix://${docker.socket}` }, onlyRoots: true });
 }
 
 test("a real dockerd: naive with redirects, native without, wrong when they come while it runs", async (t) => {
-  const fixed = redirectsFixed();
+  const fixed = parametersFixed();
   if (fixed !== undefined) return t.skip(fixed);
   const [slow, naive] = await withRedirects("Y", async () => {
     const docker = await Docker.start();

@@ -18,7 +18,7 @@ import { Docker } from "../support/dockerd.ts";
 import { tarOf } from "../support/image-archive.ts";
 import { run } from "../support/loop-devices.ts";
 import { privateMounts } from "../support/overlay-lab.ts";
-import { redirectsFixed, withRedirects } from "./redirects.ts";
+import { parametersFixed, withParameter } from "../support/overlay-parameters.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "lamella-evidence-"));
 const isolated = privateMounts();
@@ -33,13 +33,15 @@ const dataOf = (redirects: "Y" | "N"): string => join(directory, `docker-${redir
 
 /** A daemon that diffs as `redirects` makes it, with the image `base` of some thousand files. Undefined after a skip. */
 async function start(t: TestContext, redirects: "Y" | "N"): Promise<Docker | undefined> {
-  const fixed = isolated === true ? redirectsFixed() : isolated;
+  const fixed = isolated === true ? parametersFixed() : isolated;
   if (fixed !== undefined) {
     t.skip(fixed);
     return undefined;
   }
   const dataRoot = dataOf(redirects);
-  const docker = await withRedirects(redirects, () => Docker.start({ dataRoot }));
+  using parameter = withParameter("redirect_dir", redirects);
+  const docker = await Docker.start({ dataRoot });
+  parameter[Symbol.dispose]();
   if (typeof docker === "string") {
     t.skip(docker);
     return undefined;
