@@ -180,18 +180,23 @@ test("a dockerd that compares trees: watched, read from its own profiles, and me
       assert.deepEqual(leftIn(dataOf("Y")), []);
     });
 
-    await t.test("interrupted, it takes everything along", async () => {
+    await t.test("interrupted, it takes everything along: at the start, and while a build goes on", async () => {
       const before = imagesOf(docker);
       const data = dataOf("Y");
       const [file = "", ...args] = program;
       const env = { ...process.env, DOCKER_HOST: `unix://${docker.socket}`, LAMELLA_ROOT: lab.root };
-      const child = spawn(file, [...args, "doctor", "--measure"], { env, stdio: "ignore" });
-      const ended = new Promise((resolve) => child.once("exit", resolve));
-      while (leftIn(data).length === 0 && child.exitCode === null) await sleep(20);
-      child.kill("SIGINT");
-      assert.equal(await ended, 130);
-      assert.deepEqual(leftIn(data), []);
-      assert.deepEqual(imagesOf(docker), before);
+      const isStarted = (): boolean => leftIn(data).length > 0;
+      // The label, and one step.
+      const isBuilding = (): boolean => imagesOf(docker).length >= before.length + 3;
+      for (const isTime of [isStarted, isBuilding]) {
+        const child = spawn(file, [...args, "doctor", "--measure", "--entries", "500"], { env, stdio: "ignore" });
+        const ended = new Promise((resolve) => child.once("exit", resolve));
+        while (!isTime() && child.exitCode === null) await sleep(20);
+        child.kill("SIGINT");
+        assert.equal(await ended, 130);
+        assert.deepEqual(leftIn(data), []);
+        assert.deepEqual(imagesOf(docker), before);
+      }
     });
   } finally {
     await docker.stop();
@@ -207,6 +212,28 @@ test("a dockerd that diffs natively: no sample is in the naive diff", async (t) 
     assert.equal(report.looks?.naive, 0);
     assert.equal(shareOf(report, "naive-diff"), 0);
     assert.deepEqual(report.log?.lines, []);
+    using lab = new CliLab({ env: { DOCKER_HOST: `unix://${docker.socket}` } });
+    const measured = lab.json<MeasureReport>("doctor", "--measure", "small");
+    assert.deepEqual([measured.engine?.diff, measured.build?.steps, measured.notes], ["native", 5, []]);
+  } finally {
+    await docker.stop();
+  }
+});
+
+test("a driver whose layers are no plain directories: the image is exported to be measured", async (t) => {
+  const docker = await Docker.start({ driver: "vfs", dataRoot: join(directory, "docker-vfs") });
+  if (typeof docker === "string") return t.skip(docker);
+  try {
+    docker.run(["import", "-", "small"], { input: tarOf([{ name: "below/file", content: "x" }]) });
+    using lab = new CliLab({ env: { DOCKER_HOST: `unix://${docker.socket}` } });
+    const { tree, engine, notes, images, build } = lab.json<MeasureReport>("doctor", "--measure", "small");
+    // below, file, and what every container's root has (dev, etc, proc, sys and files in them), and the step's five.
+    assert.ok(tree.entries >= 7, String(tree.entries));
+    assert.deepEqual([engine?.diff, build?.steps, images], ["naive", 5, []]);
+    assert.match(notes.join("\n"), /^the image was exported[\s\S]*your own images are not reckoned/);
+    assert.equal(docker.text(["ps", "-aq"]), "");
+    assert.deepEqual(imagesOf(docker).length, 1);
+    assert.deepEqual(leftIn(join(directory, "docker-vfs")), []);
   } finally {
     await docker.stop();
   }

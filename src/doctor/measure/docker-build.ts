@@ -5,15 +5,20 @@
  */
 import { randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { exportLayer } from "../../diff/export-layer.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { textOfBytes } from "../../lib/bytes.ts";
 import { TarWriter } from "../../tar/writer.ts";
-import { askDocker, followDocker } from "./docker-api.ts";
+import { askDocker, askDockerJson, followDocker } from "./docker-api.ts";
 
 const steps = 5;
 /** A build longer than this is not done twice. */
 const longMs = 4_000;
+const labelName = "lamella.measure";
+/** After a build was given up: how long nothing must come, and how long that is waited for at most. */
+const quietMs = 2_500;
+const longestTailMs = 30_000;
 
 export interface BuildTime {
   readonly steps: number;
@@ -35,6 +40,7 @@ export async function timeBuild({ socket, base, workspace, onProgress, signal }:
   const id = randomBytes(6).toString("hex");
   const made = `lamella-measure:base-${id}`;
   const tags = [made];
+  let isBuilding = false;
   try {
     if ("tree" in base) {
       onProgress("giving the tree to dockerd");
@@ -47,7 +53,8 @@ export async function timeBuild({ socket, base, workspace, onProgress, signal }:
       const built = `lamella-measure:built${tags.length}-${id}`;
       tags.push(built);
       const before = performance.now();
-      const body = contextOf(from);
+      const body = contextOf(from, id);
+      isBuilding = true;
       await followDocker({
         socket,
         method: "POST",
@@ -56,6 +63,7 @@ export async function timeBuild({ socket, base, workspace, onProgress, signal }:
         contentType: "application/x-tar",
         signal,
       });
+      isBuilding = false;
       return performance.now() - before;
     };
     onProgress(`docker build, ${steps} steps`);
@@ -64,6 +72,8 @@ export async function timeBuild({ socket, base, workspace, onProgress, signal }:
     onProgress(`docker build, ${steps} steps, again`);
     return { steps, ms: Math.min(first, await once()) };
   } finally {
+    // A step that is under way when the build is given up is done to its end, and gives an image.
+    if (isBuilding) await forgetSteps(socket, id);
     for (const tag of tags.reverse()) await forget(socket, tag);
   }
 }
@@ -89,10 +99,14 @@ async function importTree({ socket, tree, tar, tag, signal }: ImportedTree): Pro
   });
 }
 
-/** A build context: the Dockerfile and a file for each step. */
-function contextOf(from: string): Buffer {
+/** A build context: the Dockerfile and a file for each step. All images that come of it bear the label. */
+function contextOf(from: string, id: string): Buffer {
   const names = Array.from({ length: steps }, (_, i) => `step${i + 1}`);
-  const dockerfile = [`FROM ${from}`, ...names.map((name) => `COPY ${name} /lamella-measure/`)].join("\n");
+  const dockerfile = [
+    `FROM ${from}`,
+    `LABEL ${labelName}=${id}`,
+    ...names.map((name) => `COPY ${name} /lamella-measure/`),
+  ].join("\n");
   const writer = new TarWriter();
   const blocks: Uint8Array[] = [];
   const members = [["Dockerfile", `${dockerfile}\n`], ...names.map((name) => [name, `${name}\n`])];
@@ -102,6 +116,21 @@ function contextOf(from: string): Buffer {
     blocks.push(writer.header(header), content, writer.padding(content.length));
   }
   return Buffer.concat([...blocks, writer.end()]);
+}
+
+/** Removes what a build that was given up has left, until nothing more comes for a while. */
+async function forgetSteps(socket: string, id: string): Promise<void> {
+  const filters = encodeURIComponent(JSON.stringify({ label: [`${labelName}=${id}`] }));
+  const asked = { socket, method: "GET", path: `/images/json?all=1&filters=${filters}` } as const;
+  let quietSince = Date.now();
+  for (const end = Date.now() + longestTailMs; Date.now() < Math.min(end, quietSince + quietMs); ) {
+    await sleep(300);
+    // A daemon that has gone meanwhile cannot be asked to remove anything; the error of the build says that it has.
+    const images = ((await askDockerJson(asked).catch(() => [])) ?? []) as readonly { readonly Id: string }[];
+    if (images.length > 0) quietSince = Date.now();
+    // One that another is made from does not go yet: the next round takes it.
+    for (const { Id } of images) await forget(socket, Id);
+  }
 }
 
 /** Removes an image; one that is not there was never made. Goes on when the rest was canceled. */
