@@ -1,6 +1,9 @@
 /**
- * The union file system against the kernel's overlayfs: random operations on both, over equal layers, must give equal views;
- * then each reads what the other has written. LAMELLA_UNION_RUNS: sequences to try; LAMELLA_UNION_SEED repeats a run.
+ * The union file system against the kernel's overlayfs: random operations on both, over equal layers, must give equal answers
+ * and views; then each reads what the other has written. In a second property both take turns on one upper directory, which
+ * is compared with that of the kernel alone, marks and all. Ten thousand operations are done on each side, in all.
+ * LAMELLA_UNION_OPERATIONS: how many to do; LAMELLA_UNION_SEED: the one to begin
+ * with, which the names of the tests tell.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -11,19 +14,33 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { umount } from "../../src/fs/mounts.ts";
 import type { UnionOptions } from "../../src/fuse/union/union.ts";
+import * as C from "../../src/sys/constants.ts";
 import * as sys from "../../src/sys/syscalls.ts";
 import { inUserNamespace, privateMounts, sh } from "../support/overlay-lab.ts";
-import { type Operation, operationSequence, performAll, plantedTree } from "../support/random-operations.ts";
+import { type Operation, operation, performAll, plantedTree } from "../support/random-operations.ts";
 import { differences, snapshot, type TreeSnapshot } from "../support/tree-snapshot.ts";
 import { UnionServer } from "../support/union-server.ts";
 import { againInUserNamespace } from "../support/user-namespace.ts";
 
-const numRuns = Number(process.env.LAMELLA_UNION_RUNS ?? 25);
-const seed = process.env.LAMELLA_UNION_SEED;
+const wanted = Number(process.env.LAMELLA_UNION_OPERATIONS ?? 10_000);
+/** Sequences that one seed gives. */
+const numRuns = 5;
 
 /** In a user namespace marks are attributes of users; the kernel has neither redirects nor metacopy there. */
 const rootless = inUserNamespace();
 const prefix = rootless ? "user.overlay." : "trusted.overlay.";
+
+/**
+ * Without notes where a copy came from, the kernel takes two names that a link gave one file for two files, until it forgets
+ * them; a rename of one to the other then removes one, which POSIX forbids.
+ */
+const comparable = rootless ? operation.filter(({ op }) => op !== "link") : operation;
+
+/** Operations for one to four mounts, one after another. */
+const sequence = fc.array(fc.array(comparable, { minLength: 1, maxLength: 100, size: "max" }), {
+  minLength: 1,
+  maxLength: 4,
+});
 
 interface Features {
   readonly redirectDir: boolean;
@@ -51,7 +68,7 @@ class Stack {
   }
 
   /** Directories for one more layer, which is part of the stack from now on. */
-  next(): UnionOptions {
+  next(): UnionOptions & { readonly upper: string } {
     const lowers = [...this.layers];
     const upper = this.#directory("upper");
     this.layers.unshift(upper);
@@ -96,6 +113,19 @@ function assertEqualViews(kernel: TreeSnapshot, ours: TreeSnapshot, what: string
   assert.deepEqual(found, [], `${what} (the kernel's | ours)`);
 }
 
+function assertEqualAnswers(
+  operations: readonly Operation[],
+  kernel: readonly number[],
+  ours: readonly number[],
+): void {
+  const found = operations.flatMap((operation, i) =>
+    kernel[i] === ours[i] ? [] : [`${i}: ${JSON.stringify(operation)}: ${kernel[i]} | ${ours[i]}`],
+  );
+  assert.deepEqual(found, [], "the answers differ (the kernel's | ours)");
+}
+
+const view = (merged: string): TreeSnapshot => snapshot(merged, { asMounted: true });
+
 /** Carries out each list of operations on a layer of its own, on both sides. */
 async function compare(server: UnionServer, folder: string, features: Features, lists: Operation[][]): Promise<void> {
   const kernel = new Stack(join(folder, "kernel"), features);
@@ -104,10 +134,9 @@ async function compare(server: UnionServer, folder: string, features: Features, 
     for (const operations of lists) {
       mountKernel(kernel.merged, kernel.next());
       await server.mount(ours.merged, ours.next());
-      const answers = performAll(kernel.merged, operations);
-      assert.deepEqual(performAll(ours.merged, operations), answers, "the answers differ (ours, the kernel's)");
-      const expected = snapshot(kernel.merged);
-      assertEqualViews(expected, snapshot(ours.merged), "the views differ", !rootless);
+      const theirs = performAll(kernel.merged, operations);
+      assertEqualAnswers(operations, theirs, performAll(ours.merged, operations));
+      assertEqualViews(view(kernel.merged), view(ours.merged), "the views differ", !rootless);
       await server.unmount();
       umount(kernel.merged);
     }
@@ -127,22 +156,73 @@ async function compare(server: UnionServer, folder: string, features: Features, 
   }
 }
 
-const plain: Features = { redirectDir: false, metacopy: false };
-for (const features of rootless ? [plain] : [{ redirectDir: true, metacopy: true }, plain]) {
-  test(`random operations give what the kernel gives, with ${JSON.stringify(features)}`, async (t) => {
-    const ready = privateMounts();
-    if (ready !== true) return t.skip(ready);
-    await using server = new UnionServer();
-    const check = fc.asyncProperty(operationSequence, async (lists) => {
-      const folder = mkdtempSync(join(tmpdir(), "lamella-union-"));
-      try {
-        await compare(server, folder, features, lists);
-      } finally {
-        execFileSync("rm", ["-rf", folder]);
-      }
-    });
-    await fc.assert(check, { numRuns, ...(seed === undefined ? {} : { seed: Number(seed) }) });
-  });
+/** What lies in an upper directory, as far as it has a meaning: types, and overlay's marks but those of identity. */
+function marksOf(upper: string): string[] {
+  const found: string[] = [];
+  const visit = (fd: number, path: string): void => {
+    for (const { name } of sys.readdir(fd)) {
+      const { mode, rdevMajor, rdevMinor } = sys.statx(fd, name);
+      const marks = sys
+        .llistxattrat(fd, name)
+        .filter((key) => key.startsWith(prefix) && /\.(opaque|redirect|metacopy|whiteout)$/.test(key))
+        .map((key) => `${key.slice(prefix.length)}=${sys.lgetxattrat(fd, name, key)}`);
+      found.push([`${path}${name}`, (mode >>> 12).toString(8), rdevMajor, rdevMinor, ...marks.sort()].join(" "));
+      if ((mode & C.S_IFMT) !== C.S_IFDIR) continue;
+      using child = new sys.OwnedFd(sys.openat(fd, name, C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW));
+      visit(child.fd, `${path}${name}/`);
+    }
+  };
+  using root = sys.open(upper, C.O_RDONLY | C.O_DIRECTORY);
+  visit(root.fd, "");
+  return found.sort();
 }
+
+/** Carries each list out by another mounter of one upper directory, ours first; beside it, the kernel alone does it all. */
+async function takeTurns(server: UnionServer, folder: string, features: Features, lists: Operation[][]): Promise<void> {
+  const kernel = new Stack(join(folder, "kernel"), features);
+  const mixed = new Stack(join(folder, "mixed"), features);
+  const [alone, shared] = [kernel.next(), mixed.next()];
+  try {
+    for (const [i, operations] of lists.entries()) {
+      mountKernel(kernel.merged, alone);
+      if (i % 2 === 0) await server.mount(mixed.merged, shared);
+      else mountKernel(mixed.merged, shared);
+      assertEqualAnswers(operations, performAll(kernel.merged, operations), performAll(mixed.merged, operations));
+      assertEqualViews(view(kernel.merged), view(mixed.merged), "the views differ", !rootless);
+      await server.unmount();
+      umount(mixed.merged);
+      umount(kernel.merged);
+      assert.deepEqual(marksOf(shared.upper), marksOf(alone.upper), "the upper layers differ (ours, the kernel's)");
+    }
+  } finally {
+    await server.unmount();
+    umount(mixed.merged);
+    umount(kernel.merged);
+  }
+}
+
+const plain: Features = { redirectDir: false, metacopy: false };
+const ways = { "layer by layer": compare, "in turns on one layer": takeTurns };
+/** In all, the properties of a user namespace with them. */
+const properties = 6;
+const seed = Number(process.env.LAMELLA_UNION_SEED ?? Date.now() & 0x7fffffff);
+for (const features of rootless ? [plain] : [{ redirectDir: true, metacopy: true }, plain])
+  for (const [how, check] of Object.entries(ways))
+    test(`random operations ${how} give what the kernel gives, with ${JSON.stringify(features)}, seed ${seed}`, async (t) => {
+      const ready = privateMounts();
+      if (ready !== true) return t.skip(ready);
+      await using server = new UnionServer();
+      let count = 0;
+      const property = fc.asyncProperty(sequence, async (lists) => {
+        const folder = mkdtempSync(join(tmpdir(), "lamella-union-"));
+        try {
+          await check(server, folder, features, lists);
+          count += lists.flat().length;
+        } finally {
+          execFileSync("rm", ["-rf", folder]);
+        }
+      });
+      for (let next = seed; count < wanted / properties; next++) await fc.assert(property, { numRuns, seed: next });
+    });
 
 if (!rootless) test("the same in a user namespace", (t) => againInUserNamespace(t, import.meta.filename));

@@ -28,6 +28,7 @@ export type Operation =
   | { readonly op: "exchange"; readonly path: string; readonly to: string }
   | { readonly op: "remove"; readonly path: string };
 
+const EAGAIN = 11;
 const names = ["a", "b", "c"];
 
 /** Paths of one to three names. */
@@ -136,48 +137,75 @@ export function performAll(root: string, operations: readonly Operation[]): numb
   return operations.map((one) => Math.min(0, perform(at.fd, one)));
 }
 
-/** Carries one operation out beneath the open directory `root`; a negative errno when it was refused. */
-function perform(root: number, { op, ...rest }: Operation): number {
-  const what = { op, ...rest } as Operation;
+/**
+ * Carries one operation out beneath the open directory `root`; a negative errno when it was refused. Symbolic links on the
+ * way end in `root` as if it were `/`: those of the pool would lead into the host.
+ */
+function perform(root: number, what: Operation): number {
+  const place = openParent(root, what.path);
+  if (typeof place === "number") return place;
+  try {
+    const target = "to" in what ? openParent(root, what.to) : undefined;
+    if (typeof target === "number") return target;
+    try {
+      return performAt(place, target ?? place, what);
+    } finally {
+      if (target !== undefined) raw.close(target[0]);
+    }
+  } finally {
+    raw.close(place[0]);
+  }
+}
+
+/** The directory that holds the last name of a path, opened, and that name; or a negative errno. */
+function openParent(root: number, path: string): [fd: number, name: string] | number {
+  const cut = path.lastIndexOf("/");
+  const parent = cut < 0 ? "." : path.slice(0, cut);
+  const flags = C.O_PATH | C.O_DIRECTORY;
+  let fd = raw.openat2(root, parent, flags, 0, C.RESOLVE_IN_ROOT);
+  // Something was renamed or mounted somewhere while it went through `..`.
+  while (fd === -EAGAIN) fd = raw.openat2(root, parent, flags, 0, C.RESOLVE_IN_ROOT);
+  return fd < 0 ? fd : [fd, path.slice(cut + 1)];
+}
+
+function performAt([fd, name]: [number, string], to: [number, string], what: Operation): number {
   switch (what.op) {
     case "mkdir":
-      return (
-        raw.mkdirat(root, what.path, what.mode) || raw.fchmodat2(root, what.path, what.mode, C.AT_SYMLINK_NOFOLLOW)
-      );
+      return raw.mkdirat(fd, name, what.mode) || raw.fchmodat2(fd, name, what.mode, C.AT_SYMLINK_NOFOLLOW);
     case "write":
-      return withFile(root, what.path, C.O_WRONLY | C.O_CREAT | C.O_TRUNC, (fd) => raw.write(fd, bytes(what.text)));
+      return withFile(fd, name, C.O_WRONLY | C.O_CREAT | C.O_TRUNC, (file) => raw.write(file, bytes(what.text)));
     case "append":
-      return withFile(root, what.path, C.O_WRONLY | C.O_APPEND, (fd) => raw.write(fd, bytes(what.text)));
+      return withFile(fd, name, C.O_WRONLY | C.O_APPEND, (file) => raw.write(file, bytes(what.text)));
     case "truncate":
-      return withFile(root, what.path, C.O_WRONLY, (fd) => raw.ftruncate(fd, what.size));
+      return withFile(fd, name, C.O_WRONLY, (file) => raw.ftruncate(file, what.size));
     case "disguise":
-      return disguise(root, what.path);
+      return disguise(fd, name);
     case "open":
-      return withFile(root, what.path, C.O_RDWR, () => 0);
+      return withFile(fd, name, C.O_RDWR, () => 0);
     case "chmod":
-      return raw.fchmodat2(root, what.path, what.mode, C.AT_SYMLINK_NOFOLLOW);
+      return raw.fchmodat2(fd, name, what.mode, C.AT_SYMLINK_NOFOLLOW);
     case "chown":
-      return raw.fchownat(root, what.path, what.uid, what.gid, C.AT_SYMLINK_NOFOLLOW);
+      return raw.fchownat(fd, name, what.uid, what.gid, C.AT_SYMLINK_NOFOLLOW);
     case "touch":
-      return raw.utimensat(root, what.path, 0, 0, what.sec, what.nsec);
+      return raw.utimensat(fd, name, 0, 0, what.sec, what.nsec);
     case "setxattr":
-      return raw.lsetxattrat(root, what.path, what.name, bytes(what.value));
+      return raw.lsetxattrat(fd, name, what.name, bytes(what.value));
     case "removexattr":
-      return raw.lremovexattrat(root, what.path, what.name);
+      return raw.lremovexattrat(fd, name, what.name);
     case "acl":
-      return raw.lsetxattrat(root, what.path, "system.posix_acl_access", acl(what.uid));
+      return raw.lsetxattrat(fd, name, "system.posix_acl_access", acl(what.uid));
     case "link":
-      return raw.linkat(root, what.path, root, what.to);
+      return raw.linkat(fd, name, ...to);
     case "symlink":
-      return raw.symlinkat(what.target, root, what.path);
+      return raw.symlinkat(what.target, fd, name);
     case "mknod":
-      return raw.mknodat(root, what.path, what.type === "fifo" ? C.S_IFIFO | 0o644 : C.S_IFCHR | 0o600, 1, 3);
+      return raw.mknodat(fd, name, what.type === "fifo" ? C.S_IFIFO | 0o644 : C.S_IFCHR | 0o600, 1, 3);
     case "rename":
-      return raw.renameat2(root, what.path, root, what.to);
+      return raw.renameat2(fd, name, ...to);
     case "exchange":
-      return raw.renameat2(root, what.path, root, what.to, C.RENAME_EXCHANGE);
+      return raw.renameat2(fd, name, ...to, C.RENAME_EXCHANGE);
     case "remove":
-      return removeTree(root, what.path);
+      return removeTree(fd, name);
     default:
       return what satisfies never;
   }

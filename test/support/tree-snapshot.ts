@@ -9,17 +9,26 @@ export interface TreeSnapshot {
   readonly inodes: ReadonlyMap<string, number>;
 }
 
+export interface SnapshotOptions {
+  /**
+   * Counts of links as well, and that listings agree with the objects on types and inode numbers: what only file systems have
+   * in common, not layers.
+   */
+  readonly asMounted?: boolean;
+}
+
 /** Reads a whole tree. The time of the root is left out: no layer carries it when nothing else of the root changed. */
-export function snapshot(root: string): TreeSnapshot {
+export function snapshot(root: string, { asMounted = false }: SnapshotOptions = {}): TreeSnapshot {
   const lines = new Map<string, string>();
   const inodes = new Map<string, number>();
   const numbers = new Map<string, number>();
   const visit = (fd: number, prefix: string): void => {
-    for (const { name } of sys.readdir(fd)) {
+    for (const listed of sys.readdir(fd)) {
+      const { name } = listed;
       const path = prefix + name;
       const stat = sys.statx(fd, name);
       const type = stat.mode & C.S_IFMT;
-      lines.set(path, line(fd, name, stat));
+      lines.set(path, line(fd, name, stat) + (asMounted ? ` ${stat.nlink} links${mismatch(listed, stat)}` : ""));
       if (type === C.S_IFDIR) {
         using child = new sys.OwnedFd(sys.openat(fd, name, C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW));
         visit(child.fd, `${path}/`);
@@ -51,6 +60,13 @@ function line(fd: number, name: string, stat: sys.Stat): string {
     xattrs(fd, name),
     type === C.S_IFREG ? content(fd, name, stat.size) : "",
   ].join(" ");
+}
+
+/** How a listing contradicts the object. */
+function mismatch(listed: sys.DirEntry, stat: sys.Stat): string {
+  const isOther = listed.inoLow !== stat.inoLow || listed.inoHigh !== stat.inoHigh;
+  const isOtherType = listed.type !== (stat.mode & C.S_IFMT) >>> 12;
+  return `${isOther ? ", listed with another inode number" : ""}${isOtherType ? `, listed as type ${listed.type}` : ""}`;
 }
 
 function xattrs(fd: number, name: string): string {

@@ -18,6 +18,7 @@ import type { At, Union } from "./union.ts";
 const ENOENT = 2;
 const EEXIST = 17;
 const EINVAL = 22;
+const opaqueValue = Buffer.from("y");
 const defaultAcl = "system.posix_acl_default";
 
 /** A new object: its S_IF type, whose it is, and how it is made; `make` answers a result ≥ 0 or a negative errno. */
@@ -53,9 +54,20 @@ export function createObject(union: Union, parent: Node, name: ByteString, what:
   useUmask(what.umask);
   let result = what.make(directory, name);
   if (result === -EEXIST && isWhiteout(at)) result = makeOverWhiteout(union, parent, at, what);
-  else if (result >= 0) giveToCaller(at, what.caller, directory);
+  else if (result >= 0) {
+    giveToCaller(at, what.caller, directory);
+    if (what.type === C.S_IFDIR && parent.parts.length > 1) spareLookups(union, at);
+  }
   if (result < 0) throw new SyscallError("create", -result);
   return [adopt(union, parent, name, what.type), result];
+}
+
+/**
+ * Nothing lies below a new directory: lookups in it need not see for themselves. That this cannot be set does no harm. As with
+ * the kernel, without any of these features layers below may be changed while nothing is mounted, and are to show through.
+ */
+function spareLookups(union: Union, at: At): void {
+  if (union.options.redirectDir || union.options.metacopy) raw.lsetxattrat(...at, union.mark("opaque"), opaqueValue);
 }
 
 export function isWhiteout([fd, name]: At): boolean {
@@ -93,7 +105,7 @@ function makeOverWhiteout(union: Union, parent: Node, target: At, what: Making):
   if (result < 0) return result;
   try {
     giveToCaller([nursery.fd, "new"], what.caller, nursery.fd);
-    if (what.type === C.S_IFDIR) sys.lsetxattrat(nursery.fd, "new", union.mark("opaque"), Buffer.from("y"));
+    if (what.type === C.S_IFDIR) sys.lsetxattrat(nursery.fd, "new", union.mark("opaque"), opaqueValue);
     replaceWhiteout(union, [nursery.fd, "new"], target, what.type === C.S_IFDIR);
   } catch (error) {
     raw.unlinkat(nursery.fd, "new", what.type === C.S_IFDIR ? C.AT_REMOVEDIR : 0);

@@ -116,12 +116,17 @@ function setOpaque(union: Union, node: Node): void {
 
 function setRedirect(union: Union, node: Node, from: Name, to: Name): void {
   const present = redirectOf(union, node);
-  // Other names of a metacopy file that is linked lie elsewhere.
-  const staysRelative = from.parent === to.parent && (node.isDirectory || node.names.length === 1);
+  const staysRelative = from.parent === to.parent && (node.isDirectory || !isLinked(union, node));
   if (present !== undefined && (staysRelative || present.startsWith("/"))) return;
   const redirect = staysRelative ? from.name : absolutePath(union, node, from);
   if (redirect.length > LONGEST_REDIRECT) throw new SyscallError("renameat2", EXDEV);
   sys.lsetxattrat(...union.at(node), union.mark("redirect"), Buffer.from(redirect, "latin1"));
+}
+
+/** Other names of a metacopy file that is linked lie elsewhere; so may they of one that was linked below. */
+function isLinked(union: Union, node: Node): boolean {
+  const below = node.data && union.stack.statPlace(node.data);
+  return node.names.length > 1 || (below !== undefined && below.nlink > 1);
 }
 
 function redirectOf(union: Union, node: Node): ByteString | undefined {
