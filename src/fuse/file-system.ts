@@ -80,6 +80,8 @@ export interface Kernel {
   /** Registers an open file for passthrough; its ID (> 0), or a negative errno. */
   openBacking(fd: number): number;
   closeBacking(id: number): void;
+  /** The kernel is to ask anew for the attributes of a node, which have changed by what was asked of another one. */
+  attributesChanged(node: number): void;
 }
 
 /** Result, or a negative errno. */

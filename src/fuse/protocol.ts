@@ -70,6 +70,9 @@ export const FOPEN_CACHE_DIR = 8;
 export const FOPEN_NOFLUSH = 32;
 export const FOPEN_PASSTHROUGH = 128;
 
+/** In the place of an errno, in a message that answers nothing: attributes of a node, or its data, are not to be kept. */
+export const FUSE_NOTIFY_INVAL_INODE = 2;
+
 /** ioctls on /dev/fuse. */
 export const FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
 export const FUSE_DEV_IOC_BACKING_CLOSE = 0x4004e502;

@@ -10,7 +10,13 @@ import * as raw from "../sys/raw.ts";
 import type { FileSystem, Kernel } from "./file-system.ts";
 import { MAX_DATA, negotiate } from "./negotiate.ts";
 import { forget, operations } from "./operations.ts";
-import { FUSE_DEV_IOC_BACKING_CLOSE, FUSE_DEV_IOC_BACKING_OPEN, op } from "./protocol.ts";
+import {
+  FUSE_DEV_IOC_BACKING_CLOSE,
+  FUSE_DEV_IOC_BACKING_OPEN,
+  FUSE_NOTIFY_INVAL_INODE,
+  OUT_HEADER,
+  op,
+} from "./protocol.ts";
 import { Reply } from "./reply.ts";
 import { Request } from "./request.ts";
 
@@ -92,8 +98,17 @@ function send(fd: number, reply: Reply, length: number): void {
 
 function kernelOf(fuseFd: number, passthrough: boolean): Kernel {
   const backing = Buffer.alloc(16);
+  // fuse_out_header, fuse_notify_inval_inode_out: the node, and an offset below 0, as no data is meant.
+  const notice = Buffer.alloc(OUT_HEADER + 24);
+  notice.writeUInt32LE(notice.length, 0);
+  notice.writeInt32LE(FUSE_NOTIFY_INVAL_INODE, 4);
+  notice.writeBigInt64LE(-1n, OUT_HEADER + 8);
   return {
     passthrough,
+    attributesChanged: (node) => {
+      notice.writeBigUInt64LE(BigInt(node), OUT_HEADER);
+      raw.write(fuseFd, notice);
+    },
     openBacking: (fd) => {
       backing.fill(0);
       backing.writeInt32LE(fd, 0);

@@ -14,12 +14,12 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { umount } from "../../src/fs/mounts.ts";
 import type { UnionOptions } from "../../src/fuse/union/union.ts";
-import * as C from "../../src/sys/constants.ts";
-import * as sys from "../../src/sys/syscalls.ts";
+import { mountKernelUnion } from "../support/kernel-union.ts";
 import { inUserNamespace, privateMounts, sh } from "../support/overlay-lab.ts";
 import { type Operation, operation, performAll, plantedTree } from "../support/random-operations.ts";
-import { differences, snapshot, type TreeSnapshot } from "../support/tree-snapshot.ts";
+import { differences, snapshot, type TreeSnapshot, timeless } from "../support/tree-snapshot.ts";
 import { UnionServer } from "../support/union-server.ts";
+import { marksOf } from "../support/upper-marks.ts";
 import { againInUserNamespace } from "../support/user-namespace.ts";
 
 const wanted = Number(process.env.LAMELLA_UNION_OPERATIONS ?? 10_000);
@@ -87,22 +87,6 @@ class Stack {
   }
 }
 
-function mountKernel(target: string, { lowers, upper, work, redirectDir, metacopy }: UnionOptions): void {
-  const on = (value: boolean): string => (value ? "on" : "off");
-  // What has been written with redirects is followed, whether or not new ones are made.
-  const own = rootless
-    ? "index=off,userxattr"
-    : `index=off,redirect_dir=${redirectDir ? "on" : "follow"},metacopy=${on(metacopy)}`;
-  const rest = upper === undefined ? "" : `,upperdir=${upper},workdir=${work}`;
-  sys.mount("overlay", target, "overlay", 0, `${own},lowerdir=${lowers.join(":")}${rest}`);
-}
-
-/** A view without what the clock gave it. */
-function timeless(tree: TreeSnapshot): TreeSnapshot {
-  const lines = [...tree.lines].map(([path, line]) => [path, line.replace(/ 1[7-9]\d{8}\.\d+ /, " now ")] as const);
-  return { lines: new Map(lines), inodes: tree.inodes };
-}
-
 /**
  * `links`: hard links are compared, too. In a user namespace the kernel shows the names of a copied-up file as different ones
  * until it forgets them, as it cannot note there where a copy came from.
@@ -132,7 +116,7 @@ async function compare(server: UnionServer, folder: string, features: Features, 
   const ours = new Stack(join(folder, "ours"), features);
   try {
     for (const operations of lists) {
-      mountKernel(kernel.merged, kernel.next());
+      mountKernelUnion(kernel.merged, kernel.next());
       await server.mount(ours.merged, ours.next());
       const theirs = performAll(kernel.merged, operations);
       assertEqualAnswers(operations, theirs, performAll(ours.merged, operations));
@@ -140,9 +124,9 @@ async function compare(server: UnionServer, folder: string, features: Features, 
       await server.unmount();
       umount(kernel.merged);
     }
-    mountKernel(kernel.merged, kernel.readOnly());
+    mountKernelUnion(kernel.merged, kernel.readOnly());
     const expected = snapshot(kernel.merged);
-    mountKernel(ours.merged, ours.readOnly());
+    mountKernelUnion(ours.merged, ours.readOnly());
     assertEqualViews(expected, snapshot(ours.merged), "the kernel reads our layers otherwise");
     umount(ours.merged);
     await server.mount(ours.merged, kernel.readOnly());
@@ -156,27 +140,6 @@ async function compare(server: UnionServer, folder: string, features: Features, 
   }
 }
 
-/** What lies in an upper directory, as far as it has a meaning: types, and overlay's marks but those of identity. */
-function marksOf(upper: string): string[] {
-  const found: string[] = [];
-  const visit = (fd: number, path: string): void => {
-    for (const { name } of sys.readdir(fd)) {
-      const { mode, rdevMajor, rdevMinor } = sys.statx(fd, name);
-      const marks = sys
-        .llistxattrat(fd, name)
-        .filter((key) => key.startsWith(prefix) && /\.(opaque|redirect|metacopy|whiteout)$/.test(key))
-        .map((key) => `${key.slice(prefix.length)}=${sys.lgetxattrat(fd, name, key)}`);
-      found.push([`${path}${name}`, (mode >>> 12).toString(8), rdevMajor, rdevMinor, ...marks.sort()].join(" "));
-      if ((mode & C.S_IFMT) !== C.S_IFDIR) continue;
-      using child = new sys.OwnedFd(sys.openat(fd, name, C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW));
-      visit(child.fd, `${path}${name}/`);
-    }
-  };
-  using root = sys.open(upper, C.O_RDONLY | C.O_DIRECTORY);
-  visit(root.fd, "");
-  return found.sort();
-}
-
 /** Carries each list out by another mounter of one upper directory, ours first; beside it, the kernel alone does it all. */
 async function takeTurns(server: UnionServer, folder: string, features: Features, lists: Operation[][]): Promise<void> {
   const kernel = new Stack(join(folder, "kernel"), features);
@@ -184,15 +147,19 @@ async function takeTurns(server: UnionServer, folder: string, features: Features
   const [alone, shared] = [kernel.next(), mixed.next()];
   try {
     for (const [i, operations] of lists.entries()) {
-      mountKernel(kernel.merged, alone);
+      mountKernelUnion(kernel.merged, alone);
       if (i % 2 === 0) await server.mount(mixed.merged, shared);
-      else mountKernel(mixed.merged, shared);
+      else mountKernelUnion(mixed.merged, shared);
       assertEqualAnswers(operations, performAll(kernel.merged, operations), performAll(mixed.merged, operations));
       assertEqualViews(view(kernel.merged), view(mixed.merged), "the views differ", !rootless);
       await server.unmount();
       umount(mixed.merged);
       umount(kernel.merged);
-      assert.deepEqual(marksOf(shared.upper), marksOf(alone.upper), "the upper layers differ (ours, the kernel's)");
+      assert.deepEqual(
+        marksOf(shared.upper, prefix),
+        marksOf(alone.upper, prefix),
+        "the upper layers differ (ours, the kernel's)",
+      );
     }
   } finally {
     await server.unmount();

@@ -51,6 +51,7 @@ export function copyUp(union: Union, node: Node, extent: Extent = "all"): void {
 function becomeUpper(union: Union, node: Node, [fd, name]: At, below: sys.Stat): void {
   node.upper = true;
   node.lowerStat = undefined;
+  union.attributesChanged(node);
   if (node.isDirectory) {
     node.parts.unshift(upperPart(node.id));
     return;

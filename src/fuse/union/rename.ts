@@ -38,15 +38,17 @@ export function renameObject(union: Union, from: Name, to: Name, flags: number):
 
 function move(union: Union, from: Name, to: Name, node: Node, replaced: Node | undefined): void {
   mustBeMovable(union, node);
-  if (replaced?.isDirectory && union.stack.list(union.entryOf(replaced)).length > 0)
-    throw new SyscallError("renameat2", ENOTEMPTY);
+  const isFull = replaced?.isDirectory && union.stack.list(union.entryOf(replaced)).length > 0;
+  if (isFull && replaced.isMergedOrLower) throw new SyscallError("renameat2", ENOTEMPTY);
   const leavesWhiteout = isLowerPositive(union, from.parent, from.name);
   copyUp(union, node, "metadata");
   const source: At = [directoryFor(union, from.parent), from.name];
   const target: At = [directoryFor(union, to.parent), to.name];
+  prepare(union, node, from, to);
+  // The kernel leaves it to the upper layer to refuse this one, by when the source has been copied up.
+  if (isFull) throw new SyscallError("renameat2", ENOTEMPTY);
   if (replaced?.isDirectory && replaced.upper) emptyDirectory(union, replaced, target);
   else if (replaced?.upper) keepOpen(union, replaced);
-  prepare(union, node, from, to);
   const overWhiteout = replaced === undefined && isWhiteout(target);
   if (overWhiteout && (leavesWhiteout || node.isDirectory)) {
     exchangeNames(union, source, target);

@@ -62,6 +62,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
   }
 
   mounted(kernel: Kernel): void {
+    this.#union.mounted(kernel);
     this.#files.mounted(kernel);
   }
 

@@ -17,6 +17,7 @@ import { LayerStack } from "../../overlayfs/layer-stack.ts";
 import type { OverlayXattrPrefix } from "../../overlayfs/xattr-names.ts";
 import * as C from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
+import type { Kernel } from "../file-system.ts";
 import { type InodeNumber, type Node, NodeTable, upperKey, upperPart } from "./node.ts";
 import { originInode } from "./origin.ts";
 import { UpperLayer } from "./upper-layer.ts";
@@ -56,6 +57,7 @@ export class Union implements Disposable {
   readonly #workFd: sys.OwnedFd | undefined;
   readonly #devices: string[] = [];
   #lastTemporary = 0;
+  #kernel: Kernel | undefined;
   /** What the last lookup has just seen of the upper layer; see `takeStat`. */
   #seen: { readonly node: Node; readonly stat: sys.Stat } | undefined;
 
@@ -103,6 +105,15 @@ export class Union implements Disposable {
 
   get writable(): UpperLayer {
     return this.upper ?? readOnly();
+  }
+
+  mounted(kernel: Kernel): void {
+    this.#kernel = kernel;
+  }
+
+  /** Change time and link count of a node have changed by its copy-up, of which the kernel does not know. */
+  attributesChanged(node: Node): void {
+    if (node.lookups > 0) this.#kernel?.attributesChanged(node.id);
   }
 
   /** A name in the work directory that nothing has. */
