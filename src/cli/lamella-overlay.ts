@@ -8,10 +8,12 @@
  */
 import { spawn } from "node:child_process";
 import { writeSync } from "node:fs";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseMountOptions } from "../fuse/union/mount-options.ts";
 import { mountUnion } from "../fuse/union/mount-union.ts";
 import { bytesOfText } from "../lib/bytes.ts";
+import { InnerErrors } from "./inner-errors.ts";
 import { reportError } from "./report-error.ts";
 import { usageError } from "./usage-error.ts";
 
@@ -27,7 +29,9 @@ Mounts directories as one, through FUSE, in the format that the kernel's overlay
 
 Options:
   -o OPTION[,OPTION…]   as for the kernel's overlayfs: lowerdir, upperdir, workdir, redirect_dir=on|off, metacopy=on|off,
-                        userxattr, volatile, ro; for FUSE: allow_other
+                        userxattr, volatile, fsync=auto|strict, ro; for FUSE: allow_other; as for fuse-overlayfs:
+                        uidmapping, gidmapping, squash_to_root, squash_to_uid, squash_to_gid; log=FILE for what goes
+                        wrong inside once it is in the background (else the kernel's log)
   -f, --foreground      do not go to the background
   -h, --help            print this
 
@@ -73,7 +77,10 @@ async function stay({ source, target, options, tells }: Arguments): Promise<void
   const request = parseMountOptions(options);
   // Root's mounts are for all users, as the kernel's own are; others have to be allowed to.
   const allowOther = request.allowOther || process.getuid?.() === 0;
-  const union = await mountUnion({ ...request, allowOther }, bytesOfText(target), source);
+  const errors = new InnerErrors(`lamella-overlay[${process.pid}]`);
+  const log = request.log === undefined ? undefined : resolve(request.log);
+  const how = { source, onError: errors.say };
+  const union = await mountUnion({ ...request, allowOther }, bytesOfText(target), how);
   process.chdir("/");
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
     process.on(signal, () => {
@@ -82,7 +89,10 @@ async function stay({ source, target, options, tells }: Arguments): Promise<void
       setTimeout(() => process.kill(process.pid, "SIGKILL"), GRACE_MS).unref();
     });
   }
-  if (tells) writeSync(PIPE, "0");
+  if (tells) {
+    errors.detach(log);
+    writeSync(PIPE, "0");
+  }
   await union.ended;
 }
 

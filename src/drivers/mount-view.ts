@@ -55,7 +55,8 @@ export function mountView(view: LayerView, target: ByteString, api: MountApi = "
   return disposable(() => void umount(target));
 }
 
-function clearVolatile(work: ByteString): void {
+/** `work`: a work directory. */
+export function clearVolatile(work: ByteString): void {
   const mark = `${work}/work/incompat/volatile`;
   if (sys.statIfExists(AT_FDCWD, mark) !== undefined) removeTree(mark);
 }

@@ -142,6 +142,10 @@ export interface FileSystem {
     handle: number,
     range: { readonly mode: number; readonly offset: number; readonly length: number },
   ): number;
+  /** Copies within the file system; the bytes copied. EXDEV and EOPNOTSUPP let the kernel read and write instead. */
+  copyRange?(from: FilePosition, to: FilePosition, length: number): number;
+  /** When an object was made, in seconds and nanoseconds; undefined where that is not known. */
+  birthTime?(node: number): readonly [number, number] | undefined;
   /** SEEK_DATA and SEEK_HOLE alone. */
   lseek?(handle: number, offset: number, whence: number): number;
 }
@@ -149,6 +153,12 @@ export interface FileSystem {
 export interface DirectoryName {
   readonly parent: number;
   readonly name: ByteString;
+}
+
+export interface FilePosition {
+  readonly handle: number;
+  /** In bytes. */
+  readonly offset: number;
 }
 
 /** What fallocate(2) is asked for, in bytes. */

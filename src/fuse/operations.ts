@@ -17,6 +17,9 @@ const E2BIG = 7;
 /** The longest list of names, and value, of extended attributes (XATTR_LIST_MAX, XATTR_SIZE_MAX). */
 const XATTR_MAX = 65536;
 
+/** Of one COPY_FILE_RANGE: its answer has 32 bits, and others wait meanwhile. */
+const LONGEST_COPY = 1 << 30;
+
 type Operation = (fs: FileSystem, request: Request, reply: Reply) => number;
 
 /** The body of an answer that has one, or the errno. `undefined` comes from a method that is missing. */
@@ -128,6 +131,23 @@ function lseek(fs: FileSystem, request: Request, reply: Reply): number {
   return 8;
 }
 
+function copyRange(fs: FileSystem, request: Request, reply: Reply): number {
+  const from = { handle: request.u64(0), offset: request.u64(8) };
+  const to = { handle: request.u64(24), offset: request.u64(32) };
+  const length = Math.min(request.u64(40), LONGEST_COPY);
+  const copied = fs.copyRange?.(from, to, length) ?? -ENOSYS;
+  if (copied < 0) return copied;
+  reply.u64(0, copied);
+  return 8;
+}
+
+/** Asked for where someone wants to know when a file was made; without an answer the kernel asks for attributes alone. */
+function statx(fs: FileSystem, request: Request, reply: Reply): number {
+  if (!fs.birthTime) return -ENOSYS;
+  const handle = (request.u32(0) & P.FUSE_GETATTR_FH) === 0 ? undefined : request.u64(8);
+  return told(fs.getattr(request.node, handle), (stat) => reply.extended(stat, fs.birthTime?.(request.node)));
+}
+
 /** The operations that are answered, by opcode. */
 export const operations: readonly (Operation | undefined)[] = byOpcode([
   [P.op.LOOKUP, lookup],
@@ -235,6 +255,10 @@ export const operations: readonly (Operation | undefined)[] = byOpcode([
     },
   ],
   [P.op.LSEEK, lseek],
+  [P.op.COPY_FILE_RANGE, copyRange],
+  // The same, with an answer of 64 bits.
+  [P.op.COPY_FILE_RANGE_64, copyRange],
+  [P.op.STATX, statx],
 ]);
 
 function byOpcode(table: readonly (readonly [number, Operation])[]): readonly (Operation | undefined)[] {

@@ -13,6 +13,8 @@ const HIGH = 4294967296;
 const ATTR = 88;
 const ENTRY = 40 + ATTR;
 const DIRENT = 24;
+/** fuse_statx_out: how long it is good for, and a statx structure. */
+const STATX_OUT = 32 + 256;
 /** What stat(2) recommends for reading and writing. */
 const BLOCK_SIZE = 4096;
 
@@ -90,6 +92,36 @@ export class Reply {
     this.u64(8, 0);
     this.#attributes(16, stat);
     return 16 + ATTR;
+  }
+
+  /** fuse_statx_out; its length. `birth`: in seconds and nanoseconds. */
+  extended(stat: Stat, birth: readonly [number, number] | undefined): number {
+    const at = 32;
+    this.clear(0, STATX_OUT);
+    this.u64(0, this.#validOf(stat));
+    this.u32(at, C.STATX_BASIC_STATS | (birth === undefined ? 0 : C.STATX_BTIME));
+    this.u32(at + 4, BLOCK_SIZE);
+    this.u32(at + 16, stat.nlink);
+    this.u32(at + 20, stat.uid);
+    this.u32(at + 24, stat.gid);
+    this.u32(at + 28, stat.mode);
+    this.u32(at + 32, stat.inoLow);
+    this.u32(at + 36, stat.inoHigh);
+    this.u64(at + 40, stat.size);
+    this.u64(at + 48, stat.blocks);
+    const times = [
+      [stat.atimeSec, stat.atimeNsec],
+      birth ?? [0, 0],
+      [stat.ctimeSec, stat.ctimeNsec],
+      [stat.mtimeSec, stat.mtimeNsec],
+    ] as const;
+    for (const [i, [sec, nsec]] of times.entries()) {
+      this.u64(at + 64 + i * 16, sec);
+      this.u32(at + 72 + i * 16, nsec);
+    }
+    this.u32(at + 128, stat.rdevMajor);
+    this.u32(at + 132, stat.rdevMinor);
+    return STATX_OUT;
   }
 
   /** fuse_entry_out; its length. */

@@ -58,6 +58,11 @@ export class DirectoryLayer implements Layer {
     return sys.llistxattrat(fd, rest === "" ? "." : rest);
   }
 
+  birthTime(path: ByteString): readonly [number, number] | undefined {
+    const [fd, rest] = this.#at(path);
+    return sys.birthTime(fd, rest === "" ? "." : rest);
+  }
+
   open(path: ByteString): sys.OwnedFd {
     const [fd, rest] = this.#at(path);
     return new sys.OwnedFd(sys.openat(fd, rest, C.O_RDONLY | C.O_NOFOLLOW | C.O_NONBLOCK));

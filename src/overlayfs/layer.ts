@@ -17,6 +17,8 @@ export interface Layer extends Disposable {
   /** The value of one attribute, undefined when the object has none of that name. */
   getxattr(path: ByteString, name: ByteString): Buffer | undefined;
   listxattr(path: ByteString): readonly ByteString[];
+  /** When the object was made, in seconds and nanoseconds; undefined where that is not known. */
+  birthTime(path: ByteString): readonly [number, number] | undefined;
   /** Opens a regular file for reading. */
   open(path: ByteString): OwnedFd;
 }

@@ -71,6 +71,7 @@ const callLPLL = shape("lpll");
 const callLPLLL = shape("lplll");
 const callLPLLP = shape("lpllp");
 const callLPLP = shape("lplp");
+const callLPLPLL = shape("lplpll");
 const callLPLPL = shape("lplpl");
 const callLPLPPL = shape("lplppl");
 const callLPPL = shape("lppl");
@@ -182,6 +183,21 @@ export function syncfs(fd: number): number {
 
 export function copy_file_range(fromFd: number, toFd: number, length: number): number {
   return out(callLLLLLL(nr.copy_file_range, fromFd, 0, toFd, 0, length, 0));
+}
+
+const fromOffset = new BigInt64Array(1);
+const toOffset = new BigInt64Array(1);
+const fromOffsetBytes = new Uint8Array(fromOffset.buffer);
+const toOffsetBytes = new Uint8Array(toOffset.buffer);
+/** As copy_file_range, at given offsets, which leaves those of the descriptors alone. */
+export function copyFileRangeAt(
+  from: { readonly fd: number; readonly offset: number },
+  to: { readonly fd: number; readonly offset: number },
+  length: number,
+): number {
+  fromOffset[0] = BigInt(from.offset);
+  toOffset[0] = BigInt(to.offset);
+  return out(callLPLPLL(nr.copy_file_range, from.fd, fromOffsetBytes, to.fd, toOffsetBytes, length, 0));
 }
 
 /** ioctl(2) with a structure that the kernel reads and writes. `request`: an _IO* number of the driver in question. */

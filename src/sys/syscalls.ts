@@ -337,3 +337,13 @@ export function sameInode(a: raw.Stat, b: raw.Stat): boolean {
 export function inodeKey(stat: raw.Stat): string {
   return `${stat.devMajor}:${stat.devMinor}:${stat.inoHigh}:${stat.inoLow}`;
 }
+
+/** When an object was made, in seconds and nanoseconds; undefined where its file system does not say. */
+export function birthTime(
+  dirfd: number,
+  path: ByteString,
+  flags: number = C.AT_SYMLINK_NOFOLLOW,
+): readonly [number, number] | undefined {
+  const birth = raw.statxBirthTime(dirfd, path, flags);
+  return birth === undefined || typeof birth === "number" ? undefined : [birth.sec, birth.nsec];
+}

@@ -6,6 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { isMountPoint, mountAt, umount } from "../../src/fs/mounts.ts";
+import * as C from "../../src/sys/constants.ts";
+import * as sys from "../../src/sys/syscalls.ts";
 import { inUserNamespace, privateMounts } from "../support/overlay-lab.ts";
 import { againInUserNamespace } from "../support/user-namespace.ts";
 
@@ -99,6 +101,23 @@ test("what cannot be mounted is said, and leaves nothing", (t) => {
     assert.match(stderr, said);
   }
   assert.equal(isMountPoint(target), false);
+});
+
+test("what goes wrong inside is said to who asked, in the log after that", async (t) => {
+  const at = folders(t);
+  if (!at) return;
+  const target = at.path("merged");
+  // Data of a metacopy file that no layer has any more.
+  fs.writeFileSync(at.path("upper/lost"), "");
+  const mark = inUserNamespace() ? "user.overlay.metacopy" : "trusted.overlay.metacopy";
+  sys.lsetxattrat(C.AT_FDCWD, at.path("upper/lost"), mark, Buffer.alloc(0));
+  const log = at.path("log");
+  const { status, stderr } = run("-o", `${at.options},log=${log}`, target);
+  assert.equal(status, 0, stderr);
+  for (let i = 0; i < 2; i++) assert.throws(() => fs.readFileSync(join(target, "lost")), { code: "EIO" });
+  for (let i = 0; fs.readFileSync(log, "utf8") === "" && i < 100; i++)
+    await new Promise((done) => setTimeout(done, 20));
+  assert.match(fs.readFileSync(log, "utf8"), /^lamella-overlay\[\d+\]: lost: no lower layer holds its data.*\n$/);
 });
 
 if (!inUserNamespace()) test("the same in a user namespace", (t) => againInUserNamespace(t, import.meta.filename));

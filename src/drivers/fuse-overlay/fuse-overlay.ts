@@ -18,6 +18,7 @@ import { isMountPoint } from "../../fs/mounts.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import type { LayerMarks } from "../../overlayfs/layer-marks.ts";
 import type { DriverCapabilities, LayerId, LayerView, Use } from "../driver.ts";
+import { clearVolatile } from "../mount-view.ts";
 import { LinkedLayersDriver } from "../overlay2/linked-layers.ts";
 import type { ViewOptions } from "../stack-driver.ts";
 import { type MountProgram, runMountProgram } from "./mount-program.ts";
@@ -94,6 +95,7 @@ export class FuseOverlayDriver extends LinkedLayersDriver {
       return;
     }
     const { lowers, upper, work, options } = view;
+    if (work !== undefined) clearVolatile(`${this.home}/${work}`);
     runMountProgram(this.#program, this.home, { lowers, upper, work, volatile: options.volatile ?? false }, target);
   }
 

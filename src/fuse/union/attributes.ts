@@ -31,7 +31,10 @@ export function changeAttributes(union: Union, node: Node, changes: Changes, ope
   const { mode, uid, gid, size, atime, mtime } = changes;
   copyUp(union, node, size === undefined ? "metadata" : size === 0 ? "no-data" : "all");
   const at = union.at(node);
-  if (uid !== undefined || gid !== undefined) must("fchownat", raw.fchownat(...at, uid ?? -1, gid ?? -1, flagsOf(at)));
+  if (uid !== undefined || gid !== undefined) {
+    const owner = union.diskOwner({ uid: uid ?? -1, gid: gid ?? -1 });
+    must("fchownat", raw.fchownat(...at, owner.uid, owner.gid, flagsOf(at)));
+  }
   if (mode !== undefined) must("fchmodat2", raw.fchmodat2(...at, mode & 0o7777, flagsOf(at)));
   if (size !== undefined) resize(at, size, openFd);
   if (changes.killPrivileges) dropPrivileges(at);

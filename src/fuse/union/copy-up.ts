@@ -32,7 +32,7 @@ export function copyUp(union: Union, node: Node, extent: Extent = "all"): void {
   }
   const { writable } = union;
   const name = node.names[0];
-  const stat = union.stat(node);
+  const stat = union.diskStat(node);
   if (name === undefined) {
     copyUpRemoved(union, node, stat);
     return;
@@ -106,6 +106,7 @@ function copyRegular(union: Union, node: Node, stat: sys.Stat, target: At, exten
   using file = unnamed.file;
   try {
     const hasData = fillCopy(union, node, stat, { fd: file.fd, extent });
+    if (union.options.strict) sys.fsync(file.fd);
     const noted = stat.nlink === 1 && noteOriginOf(union, node, file.fd);
     if (unnamed.name === undefined) linkOpen(file.fd, target);
     else sys.renameat2(union.workFd, unnamed.name, ...target);
@@ -168,7 +169,7 @@ function copyData(union: Union, data: Place, toFd: number): void {
   using source = union.layer(data.layer).open(data.path);
   const { size, blocks } = sys.fstat(source.fd);
   copier.copy(source.fd, toFd, size, blocks);
-  if (size > 0 && !union.options.volatile) sys.fsync(toFd);
+  if (size > 0 && union.syncs) sys.fsync(toFd);
 }
 
 /** Fetches the data of a file of which the upper layer has the metadata alone. Its time becomes now, as with the kernel. */

@@ -48,7 +48,9 @@ export function directoryFor(union: Union, parent: Node): number {
 }
 
 /** Makes an object; its node, and what `make` answered (a descriptor). Errors: SyscallError. */
-export function createObject(union: Union, parent: Node, name: ByteString, what: Making): [Node, number] {
+export function createObject(union: Union, parent: Node, name: ByteString, asked: Making): [Node, number] {
+  const what =
+    union.options.users || union.options.groups ? { ...asked, caller: union.diskOwner(asked.caller) } : asked;
   const directory = directoryFor(union, parent);
   const at: At = [directory, name];
   useUmask(what.umask);

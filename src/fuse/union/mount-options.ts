@@ -8,6 +8,7 @@
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { type ByteString, bytesOfText } from "../../lib/bytes.ts";
 import { nearest } from "../../lib/nearest.ts";
+import { type IdMap, parseIdRanges } from "./id-map.ts";
 import type { UnionOptions } from "./union.ts";
 
 /** The mount as it was asked for. Paths may be relative. */
@@ -17,7 +18,12 @@ export interface MountRequest {
   readonly work: ByteString | undefined;
   /** `user.overlay.` attributes are asked for. */
   readonly userxattr: boolean;
-  readonly features: Pick<UnionOptions, "redirectDir" | "metacopy" | "volatile">;
+  readonly features: Pick<
+    UnionOptions,
+    "redirectDir" | "metacopy" | "volatile" | "unsynced" | "strict" | "users" | "groups"
+  >;
+  /** A file for what goes wrong inside, once nobody reads standard error. */
+  readonly log: string | undefined;
   readonly readOnly: boolean;
   readonly allowOther: boolean;
 }
@@ -26,17 +32,28 @@ const switches: Readonly<Record<string, readonly string[]>> = {
   redirect_dir: ["on", "off", "follow", "nofollow"],
   metacopy: ["on", "off"],
   index: ["off"],
+  // File handles would have to find objects that the kernel has forgotten.
   nfs_export: ["off"],
   xino: ["on", "off", "auto"],
   uuid: ["on", "off", "auto", "null"],
   verity: ["off"],
-  fsync: ["0", "1"],
+  // 0 and 1 are fuse-overlayfs's, the others the kernel's.
+  fsync: ["0", "1", "volatile", "auto", "strict"],
 };
-const paths = ["lowerdir", "upperdir", "workdir"] as const;
+/** Why there is no other value. */
+const reasons: Readonly<Record<string, string>> = {
+  nfs_export: "a FUSE file system of layers cannot give out file handles; export a directory of another kind",
+  verity: "let the kernel mount layers whose content it is to verify",
+};
+const paths = ["lowerdir", "upperdir", "workdir", "log"] as const;
+/** With ranges of IDs, and with one. */
+const idRanges = ["uidmapping", "gidmapping"] as const;
+const ids = ["squash_to_uid", "squash_to_gid"] as const;
 // biome-ignore format: a list
 const words = [
   "userxattr", "volatile", "ro", "rw", "allow_other", "default_permissions", "dev", "nodev", "suid", "nosuid", "exec",
   "noexec", "atime", "noatime", "relatime", "nonempty", "fast_ino", "static_nlink", "squash_to_none",
+  "squash_to_root",
 ];
 /** Taken with any value and left: they tune what there is nothing to tune of here. */
 const left = ["timeout", "threaded", "fast_ino", "context", "max_idle_threads", "fsname", "subtype"];
@@ -72,24 +89,47 @@ export function parseMountOptions(text: string): MountRequest {
     features: {
       redirectDir: redirect === "on",
       metacopy,
-      volatile: given.has("volatile") || given.get("fsync") === "0",
+      volatile: given.has("volatile") || given.get("fsync") === "volatile",
+      unsynced: given.get("fsync") === "0",
+      strict: given.get("fsync") === "strict",
+      ...owners(given),
     },
+    log: given.get("log"),
     readOnly: given.has("ro") || upper === undefined,
     allowOther: given.has("allow_other"),
   };
+}
+
+function owners(given: ReadonlyMap<string, string>): Pick<UnionOptions, "users" | "groups"> {
+  const map = (ranges: string | undefined, squash: string | undefined): IdMap | undefined => {
+    if (ranges === undefined && squash === undefined && !given.has("squash_to_root")) return undefined;
+    const all = given.has("squash_to_root") ? 0 : squash === undefined ? undefined : Number(squash);
+    return { ranges: parseIdRanges(ranges ?? "") ?? [], squash: all };
+  };
+  const users = map(given.get("uidmapping"), given.get("squash_to_uid"));
+  const groups = map(given.get("gidmapping"), given.get("squash_to_gid"));
+  return { ...(users && { users }), ...(groups && { groups }) };
 }
 
 function check(name: string, value: string | undefined): void {
   const allowed = switches[name];
   if (allowed !== undefined) {
     if (value === undefined || !allowed.includes(value))
-      throw wrong(`${name}=${value ?? ""} is not supported`, `one of: ${allowed.join(", ")}`);
+      throw wrong(`${name}=${value ?? ""} is not supported`, reasons[name] ?? `one of: ${allowed.join(", ")}`);
     return;
+  }
+  if (idRanges.some((each) => each === name)) {
+    if (parseIdRanges(value ?? "") !== undefined) return;
+    throw wrong(`${name}=${value ?? ""} names no ranges`, `give ${name}=DISK:SHOWN:LENGTH[:DISK:SHOWN:LENGTH…]`);
+  }
+  if (ids.some((each) => each === name)) {
+    if (/^\d{1,10}$/.test(value ?? "")) return;
+    throw wrong(`${name}=${value ?? ""} is no ID`, `give ${name}=NUMBER`);
   }
   const isPath = paths.some((each) => each === name);
   if (isPath ? value : value === undefined && words.includes(name)) return;
   if (left.includes(name) && !isPath) return;
-  const known = [...Object.keys(switches), ...paths, ...words];
+  const known = [...Object.keys(switches), ...paths, ...idRanges, ...ids, ...words];
   const [near] = nearest(name, known);
   throw wrong(`unknown option: ${name}`, near === undefined ? `options: ${known.join(", ")}` : `did you mean ${near}?`);
 }

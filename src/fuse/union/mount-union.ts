@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { Worker } from "node:worker_threads";
-import { fromPlainError, type PlainError } from "../../errors/lamella-error.ts";
+import { fromPlainError, type LamellaError, type PlainError } from "../../errors/lamella-error.ts";
 import { workerUrl } from "../../fs/worker-pool.ts";
 import { type ByteString, bytesOfText, textOfBytes } from "../../lib/bytes.ts";
 import type { OverlayXattrPrefix } from "../../overlayfs/xattr-names.ts";
@@ -28,8 +28,15 @@ export interface MountedUnion {
   unmount(): void;
 }
 
-/** Mounts a union at the directory `target`; relative paths begin at the working directory. Errors: as the layers have them. */
-export async function mountUnion(request: MountRequest, target: ByteString, source: string): Promise<MountedUnion> {
+/**
+ * Mounts a union at the directory `target`; relative paths begin at the working directory. `onError` hears of what was
+ * answered with EIO because it should not have happened. Errors: as the layers have them.
+ */
+export async function mountUnion(
+  request: MountRequest,
+  target: ByteString,
+  how: { readonly source: string; readonly onError: (error: LamellaError) => void },
+): Promise<MountedUnion> {
   const options = unionOptions(request);
   const worker = new Worker(workerUrl(import.meta.url, "./union-worker"), { workerData: options });
   const ended = new Promise<void>((settle, fail) => {
@@ -44,7 +51,8 @@ export async function mountUnion(request: MountRequest, target: ByteString, sour
   const at = absolute(target);
   const { readOnly, allowOther } = request;
   try {
-    const device = mountFuse({ target: at, source, subtype: "lamella-overlay", allowOther, readOnly });
+    worker.on("message", (error: PlainError) => how.onError(fromPlainError(error)));
+    const device = mountFuse({ target: at, source: how.source, subtype: "lamella-overlay", allowOther, readOnly });
     // The thread has it from here on; it is closed when the process ends.
     worker.postMessage(device.release());
   } catch (error) {
@@ -67,9 +75,7 @@ function unionOptions(request: MountRequest): UnionOptions {
     upper: request.upper === undefined ? undefined : absolute(request.upper),
     work,
     prefix,
-    redirectDir: features.redirectDir,
-    metacopy: features.metacopy,
-    volatile: features.volatile ?? false,
+    ...features,
   };
 }
 

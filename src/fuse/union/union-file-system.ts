@@ -18,6 +18,7 @@ import type {
   DirectoryName,
   DirectorySink,
   Entry,
+  FilePosition,
   FileSystem,
   Kernel,
   Opened,
@@ -195,7 +196,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
     useUmask(how.umask);
     const flags = (how.flags & (C.O_EXCL | C.O_SYNC)) | C.O_TMPFILE | C.O_RDWR;
     const fd = sys.openat(directory, ".", flags, how.mode & 0o7777);
-    const { uid, gid } = how.caller;
+    const { uid, gid } = union.diskOwner(how.caller);
     const inherited = (sys.fstat(directory).mode & 0o2000) !== 0;
     raw.fchown(fd, uid, inherited ? -1 : gid);
     const stat = sys.fstat(fd);
@@ -225,7 +226,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
   }
 
   fsync(handle: number, how: { readonly dataOnly: boolean }): number {
-    if (this.#union.options.volatile || !this.#files.node(handle)?.upper) return 0;
+    if (!this.#union.syncs || !this.#files.node(handle)?.upper) return 0;
     const fd = this.#files.fd(handle);
     return how.dataOnly ? raw.fdatasync(fd) : raw.fsync(fd);
   }
@@ -264,7 +265,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
 
   fsyncdir(handle: number): number {
     const { node } = this.#files.list(handle, false);
-    if (this.#union.options.volatile || !node.upper) return 0;
+    if (!this.#union.syncs || !node.upper) return 0;
     using directory = new sys.OwnedFd(sys.openat(...this.#union.at(node), C.O_RDONLY | C.O_DIRECTORY));
     return raw.fsync(directory.fd);
   }
@@ -298,6 +299,15 @@ export class UnionFileSystem implements FileSystem, Disposable {
     const result = raw.fallocate(fd, range.mode, range.offset, range.length);
     if (result >= 0 && range.killPrivileges) this.#dropPrivileges(handle);
     return result;
+  }
+
+  copyRange(from: FilePosition, to: FilePosition, length: number): number {
+    const source = { fd: this.#files.fd(from.handle), offset: from.offset };
+    return raw.copyFileRangeAt(source, { fd: this.#files.fd(to.handle), offset: to.offset }, length);
+  }
+
+  birthTime(id: number): readonly [number, number] | undefined {
+    return this.#union.birthTime(this.#node(id));
   }
 
   lseek(handle: number, offset: number, whence: number): number {

@@ -20,7 +20,7 @@ function run(): void {
   }
   port.once("message", (fd: number) => {
     using _union = union;
-    serve(fd, union, { passthrough: true });
+    serve(fd, union, { passthrough: true, onError: (error) => port.postMessage(toPlainError(error)) });
   });
   port.postMessage({});
 }

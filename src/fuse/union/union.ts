@@ -10,14 +10,15 @@ import { LamellaError } from "../../errors/lamella-error.ts";
 import { hasCode, SyscallError } from "../../errors/syscall-error.ts";
 import { detachedBind } from "../../fs/mounts.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
-import type { ByteString } from "../../lib/bytes.ts";
+import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import { DirectoryLayer } from "../../overlayfs/directory-layer.ts";
 import type { DirectoryPart, Layer, MergedEntry, Place } from "../../overlayfs/layer.ts";
 import { LayerStack } from "../../overlayfs/layer-stack.ts";
 import type { OverlayXattrPrefix } from "../../overlayfs/xattr-names.ts";
 import * as C from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
-import type { Kernel } from "../file-system.ts";
+import type { Caller, Kernel } from "../file-system.ts";
+import { diskId, type IdMap, shownId } from "./id-map.ts";
 import { type InodeNumber, type Node, NodeTable, upperKey, upperPart } from "./node.ts";
 import { originInode } from "./origin.ts";
 import { UpperLayer } from "./upper-layer.ts";
@@ -35,8 +36,15 @@ export interface UnionOptions {
   readonly redirectDir: boolean;
   /** A change of metadata copies no data. */
   readonly metacopy: boolean;
-  /** Nothing is synced to disk. */
+  /** Nothing is synced to disk, and a mark says so until someone takes it away. */
   readonly volatile?: boolean;
+  /** Nothing is synced to disk, and nobody is told. */
+  readonly unsynced?: boolean;
+  /** Copies of metadata alone are synced, too, as before Linux 6.12 and with `fsync=strict`. */
+  readonly strict?: boolean;
+  /** The owners that are shown. */
+  readonly users?: IdMap;
+  readonly groups?: IdMap;
 }
 
 const EROFS = 30;
@@ -69,7 +77,7 @@ export class Union implements Disposable {
     if (upper !== undefined && work !== undefined) {
       this.upper = new UpperLayer(upper, this.nodes);
       layers.push(this.upper);
-      this.#workFd = openWork(work);
+      this.#workFd = openWork(work, options.volatile ?? false);
     }
     for (const lower of lowers) layers.push(openLower(lower));
     this.#layers = layers;
@@ -105,6 +113,11 @@ export class Union implements Disposable {
 
   get writable(): UpperLayer {
     return this.upper ?? readOnly();
+  }
+
+  /** Whoever wants data on disk gets it there. */
+  get syncs(): boolean {
+    return !this.options.volatile && !this.options.unsynced;
   }
 
   mounted(kernel: Kernel): void {
@@ -216,11 +229,36 @@ export class Union implements Disposable {
     return this.#visibleStat(node, node.lowerStat);
   }
 
+  /** When the object that is seen was made: that of the upper layer, after a copy-up. */
+  birthTime(node: Node): readonly [number, number] | undefined {
+    if (!node.upper) return node.lower && this.layer(node.lower.layer).birthTime(node.lower.path);
+    const [fd, name] = this.at(node);
+    return sys.birthTime(fd, name, name === "" ? C.AT_EMPTY_PATH : C.AT_SYMLINK_NOFOLLOW);
+  }
+
+  /** As `stat`, of what is to be copied up: the owner as it is on disk. */
+  diskStat(node: Node): sys.Stat {
+    const stat = this.stat(node);
+    return node.lowerStat === undefined ? stat : { ...stat, uid: node.lowerStat.uid, gid: node.lowerStat.gid };
+  }
+
   #visibleStat(node: Node, stat: sys.Stat): sys.Stat {
     const { inoLow, inoHigh } = node.ino;
     const nlink = linkCount(node, stat);
     const blocks = node.isMetacopy ? this.#placeStat(node.data).blocks : stat.blocks;
-    return { ...stat, inoLow, inoHigh, nlink, blocks };
+    const { users, groups } = this.options;
+    const uid = users === undefined ? stat.uid : shownId(users, stat.uid);
+    const gid = groups === undefined ? stat.gid : shownId(groups, stat.gid);
+    return { ...stat, inoLow, inoHigh, nlink, blocks, uid, gid };
+  }
+
+  /** The owner to be stored for one that is shown. Errors: SyscallError EINVAL where there is none. */
+  diskOwner({ uid, gid }: Caller): Caller {
+    const { users, groups } = this.options;
+    return {
+      uid: users === undefined ? uid : diskId(users, uid),
+      gid: groups === undefined ? gid : diskId(groups, gid),
+    };
   }
 
   #upperStat(node: Node): sys.Stat {
@@ -264,10 +302,30 @@ function readOnly(): never {
   throw new SyscallError("open", EROFS);
 }
 
-/** Makes `work` in the work directory, empty. */
-function openWork(path: ByteString): sys.OwnedFd {
+/**
+ * Makes `work` in the work directory, empty. What a volatile mount has left there, the kernel's or ours, means that the upper
+ * layer may not be whole on disk: whoever knows better removes the mark.
+ */
+function openWork(path: ByteString, volatile: boolean): sys.OwnedFd {
   const work = `${path}/work`;
+  const marks = `${work}/incompat`;
+  if (sys.statIfExists(C.AT_FDCWD, marks) !== undefined) {
+    using incompatible = sys.open(marks, C.O_RDONLY | C.O_DIRECTORY);
+    const [first] = sys.readdir(incompatible.fd);
+    if (first !== undefined) throw incompatibleWork(marks, first.name);
+  }
   if (sys.statIfExists(C.AT_FDCWD, work) !== undefined) removeTree(work);
   sys.mkdirat(C.AT_FDCWD, work, 0o700);
+  if (volatile) {
+    for (const folder of [marks, `${marks}/volatile`]) sys.mkdirat(C.AT_FDCWD, folder, 0o700);
+    sys.mknodat(C.AT_FDCWD, `${marks}/volatile/dirty`, C.S_IFREG, 0, 0);
+  }
   return sys.open(work, C.O_PATH | C.O_DIRECTORY);
+}
+
+function incompatibleWork(marks: ByteString, feature: ByteString): LamellaError {
+  const path = textOfBytes(`${marks}/${feature}`);
+  return new LamellaError("failed_precondition", "INCOMPATIBLE_WORK", `${path}: the last mount was ${feature}`, {
+    hint: `what it wrote may not be whole after a crash; if it is, or does not matter, remove ${path}`,
+  });
 }

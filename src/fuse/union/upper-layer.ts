@@ -82,6 +82,10 @@ export class UpperLayer implements Layer {
     return sys.llistxattrat(...this.#at(path));
   }
 
+  birthTime(path: ByteString): readonly [number, number] | undefined {
+    return sys.birthTime(...this.#at(path));
+  }
+
   open(path: ByteString): sys.OwnedFd {
     return new sys.OwnedFd(sys.openat(...this.#at(path), C.O_RDONLY | C.O_NOFOLLOW | C.O_NONBLOCK));
   }
