@@ -3,12 +3,14 @@
  * given yet to whiteouts or overlay's attributes. A path is never followed through a symbolic link: the stack asks for
  * children only of what it has seen to be a directory. The root is "".
  *
- * Implementations: DirectoryLayer over a directory on disk. A layer may also be an index of a tar.
+ * Implementations: DirectoryLayer over a directory on disk, TarLayer over a tar, and the upper layer of a mounted union.
  */
 import type { ByteString } from "../lib/bytes.ts";
 import type { DirEntry, OwnedFd, Stat } from "../sys/syscalls.ts";
 
 export interface Layer extends Disposable {
+  /** Objects of it can be told again by a file handle, which notes where a copy came from. */
+  readonly keepsOrigins: boolean;
   /** lstat; undefined when there is nothing of that name. */
   stat(path: ByteString): Stat | undefined;
   /** The names in a directory, in any order, without `.` and `..`. */
@@ -21,6 +23,15 @@ export interface Layer extends Disposable {
   birthTime(path: ByteString): readonly [number, number] | undefined;
   /** Opens a regular file for reading. */
   open(path: ByteString): OwnedFd;
+  /** Where a regular file's bytes lie in another file; undefined where it has one of its own, for `open`. */
+  extent(path: ByteString): FileExtent | undefined;
+}
+
+/** In bytes. The descriptor is the layer's. */
+export interface FileExtent {
+  readonly fd: number;
+  readonly offset: number;
+  readonly length: number;
 }
 
 /** Where an object lies: the index of its layer in the stack (0 is the uppermost) and its path in that layer. */

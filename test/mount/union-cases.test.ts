@@ -126,21 +126,23 @@ if (suite !== undefined)
         const folder = mkdtempSync(join(tmpdir(), "lamella-unionmount-"));
         t.after(() => execFileSync("rm", ["-rf", folder]));
         const program = join(import.meta.dirname, "../../bin/lamella-overlay.js");
-        writeFileSync(join(folder, "lamella-overlay"), `#!/bin/sh\nexec ${process.execPath} ${program} "$@"\n`, {
+        mkdirSync(join(folder, "bin"));
+        writeFileSync(join(folder, "bin/lamella-overlay"), `#!/bin/sh\nexec ${process.execPath} ${program} "$@"\n`, {
           mode: 0o755,
         });
         mkdirSync(join(folder, "base"));
         const place = options.includes("--maxfs=0") ? options : ["--samefs", ...options];
+        const words = ["python3", "./run", layers, "--fuse=lamella-overlay", ...place];
         const { status, stdout, stderr } = spawnSync(
           "unshare",
-          ["-m", "python3", "./run", layers, "--fuse=lamella-overlay", ...place],
+          // mount(8) has its own PATH.
+          ["-m", "sh", "-c", `mount --bind "$0" /usr/local/sbin && exec "$@"`, join(folder, "bin"), ...words],
           {
             cwd: suite,
             encoding: "utf8",
             maxBuffer: 1 << 28,
             env: {
               ...process.env,
-              PATH: `${folder}:${process.env.PATH}`,
               UNIONMOUNT_BASEDIR: join(folder, "base"),
               UNIONMOUNT_MNTOPTIONS: "redirect_dir=on,metacopy=on",
             },

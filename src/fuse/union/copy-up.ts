@@ -81,7 +81,7 @@ function copyOther(union: Union, node: Node, stat: sys.Stat, target: At): boolea
   else sys.mknodat(work, temporary, stat.mode, stat.rdevMajor, stat.rdevMinor);
   let origin = false;
   try {
-    if (node.isDirectory) {
+    if (node.isDirectory && layer.keepsOrigins) {
       using source = layer.open(lower.path);
       origin = noteOrigin(union, source.fd, [work, temporary]);
     }
@@ -135,7 +135,9 @@ function openUnnamed(union: Union): Unnamed {
 
 function noteOriginOf(union: Union, node: Node, fd: number): boolean {
   if (node.lower === undefined) return false;
-  using source = union.layer(node.lower.layer).open(node.lower.path);
+  const layer = union.layer(node.lower.layer);
+  if (!layer.keepsOrigins) return false;
+  using source = layer.open(node.lower.path);
   const value = originOf(source.fd);
   return value.length > 0 && raw.fsetxattr(fd, union.mark("origin"), value) >= 0;
 }

@@ -6,6 +6,7 @@
  */
 import { SyscallError } from "../../errors/syscall-error.ts";
 import type { ByteString } from "../../lib/bytes.ts";
+import type { FileExtent } from "../../overlayfs/layer.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
@@ -16,6 +17,7 @@ import { Passthrough } from "./passthrough.ts";
 import type { Union } from "./union.ts";
 
 const EBADF = 9;
+const ENXIO = 6;
 /** What of open(2)'s flags counts for the file below. The kernel has seen to the rest, and gives every write its offset. */
 const KEPT_FLAGS = 3 | C.O_TRUNC | C.O_SYNC;
 
@@ -25,6 +27,8 @@ interface OpenFile {
   readonly writable: boolean;
   /** It was opened in the upper layer. */
   upper: boolean;
+  /** Where its bytes lie behind the descriptor, when that is of another file. */
+  extent: FileExtent | undefined;
 }
 
 export class OpenFiles {
@@ -53,12 +57,21 @@ export class OpenFiles {
   /** Takes an open descriptor of a node. */
   adopt(node: Node, fd: number, writable: boolean): Opened {
     const upper = node.upper && !node.isMetacopy;
-    this.#files.set(fd, { node, fd, writable, upper });
-    return this.#passthrough.opened(node, fd, { fd, stays: upper || this.#union.upper === undefined });
+    const extent = node.data && this.#union.layer(node.data.layer).extent(node.data.path);
+    this.#files.set(fd, { node, fd, writable, upper, extent });
+    return this.#passthrough.opened(node, fd, {
+      fd,
+      stays: extent === undefined && (upper || this.#union.upper === undefined),
+    });
   }
 
   #descriptor(node: Node, flags: number): number {
-    if (node.data !== undefined) return this.#union.layer(node.data.layer).open(node.data.path).release();
+    if (node.data !== undefined) {
+      const layer = this.#union.layer(node.data.layer);
+      const extent = layer.extent(node.data.path);
+      if (extent === undefined) return layer.open(node.data.path).release();
+      return sys.openat(C.AT_FDCWD, `/proc/self/fd/${extent.fd}`, C.O_RDONLY);
+    }
     const [fd, name] = this.#union.at(node);
     if (name === "") return sys.openat(C.AT_FDCWD, `/proc/self/fd/${fd}`, flags);
     return sys.openat(fd, name, flags | C.O_NOFOLLOW | C.O_NONBLOCK);
@@ -72,8 +85,33 @@ export class OpenFiles {
     const fd = this.#descriptor(file.node, C.O_RDONLY);
     if (file.fd !== handle) raw.close(file.fd);
     file.fd = fd;
+    file.extent = undefined;
     file.upper = true;
     return fd;
+  }
+
+  /** Fills `into` from `offset` on; the bytes read, or a negative errno. */
+  read(handle: number, into: Uint8Array, offset: number): number {
+    const fd = this.fd(handle);
+    const extent = this.#files.get(handle)?.extent;
+    if (extent === undefined) return raw.pread64(fd, into, into.length, offset);
+    const length = Math.max(0, Math.min(into.length, extent.length - offset));
+    return raw.pread64(fd, into, length, extent.offset + offset);
+  }
+
+  /** SEEK_DATA and SEEK_HOLE. */
+  seek(handle: number, offset: number, whence: number): number {
+    const fd = this.fd(handle);
+    const extent = this.#files.get(handle)?.extent;
+    if (extent === undefined) return raw.lseek(fd, offset, whence);
+    if (offset >= extent.length) return -ENXIO;
+    return whence === C.SEEK_DATA ? offset : extent.length;
+  }
+
+  /** True when the descriptor behind a handle is that of the file itself. */
+  isOwnFile(handle: number): boolean {
+    this.fd(handle);
+    return this.#files.get(handle)?.extent === undefined;
   }
 
   node(handle: number): Node | undefined {

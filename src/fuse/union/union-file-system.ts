@@ -44,6 +44,7 @@ import { Union, type UnionOptions } from "./union.ts";
 const EPERM = 1;
 const ENOENT = 2;
 const EBADF = 9;
+const EOPNOTSUPP = 95;
 const ENAMETOOLONG = 36;
 const LONGEST_NAME = 255;
 
@@ -207,7 +208,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
   }
 
   read(handle: number, into: Uint8Array, offset: number): number {
-    return raw.pread64(this.#files.fd(handle), into, into.length, offset);
+    return this.#files.read(handle, into, offset);
   }
 
   write(handle: number, from: Uint8Array, at: { readonly offset: number; readonly killPrivileges: boolean }): number {
@@ -302,6 +303,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
   }
 
   copyRange(from: FilePosition, to: FilePosition, length: number): number {
+    if (!this.#files.isOwnFile(from.handle)) return -EOPNOTSUPP;
     const source = { fd: this.#files.fd(from.handle), offset: from.offset };
     return raw.copyFileRangeAt(source, { fd: this.#files.fd(to.handle), offset: to.offset }, length);
   }
@@ -311,6 +313,6 @@ export class UnionFileSystem implements FileSystem, Disposable {
   }
 
   lseek(handle: number, offset: number, whence: number): number {
-    return raw.lseek(this.#files.fd(handle), offset, whence);
+    return this.#files.seek(handle, offset, whence);
   }
 }

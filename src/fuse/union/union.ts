@@ -14,6 +14,7 @@ import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import { DirectoryLayer } from "../../overlayfs/directory-layer.ts";
 import type { DirectoryPart, Layer, MergedEntry, Place } from "../../overlayfs/layer.ts";
 import { LayerStack } from "../../overlayfs/layer-stack.ts";
+import { TarLayer } from "../../overlayfs/tar-layer.ts";
 import type { OverlayXattrPrefix } from "../../overlayfs/xattr-names.ts";
 import * as C from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
@@ -79,7 +80,7 @@ export class Union implements Disposable {
       layers.push(this.upper);
       this.#workFd = openWork(work, options.volatile ?? false);
     }
-    for (const lower of lowers) layers.push(openLower(lower));
+    for (const lower of lowers) layers.push(openLower(lower, prefix));
     this.#layers = layers;
     this.stack = new LayerStack(layers, { prefix });
     const { stat, parts } = this.stack.root;
@@ -284,9 +285,10 @@ function linkCount(node: Node, stat: sys.Stat): number {
 
 /**
  * A lower layer through a read-only mount of our own, as the kernel's overlayfs has it: reading sets no access times, and who
- * unmounts the layer's file system right after the union need not wait for us. Where mounting is not allowed, as it lies.
+ * unmounts the layer's file system right after the union need not wait for us. Where mounting is not allowed, as it lies. A file is a tar.
  */
-function openLower(path: ByteString): DirectoryLayer {
+function openLower(path: ByteString, prefix: OverlayXattrPrefix): Layer {
+  if ((sys.statx(C.AT_FDCWD, path, 0).mode & C.S_IFMT) === C.S_IFREG) return new TarLayer(path, prefix);
   let mount: sys.OwnedFd;
   try {
     mount = detachedBind(path, { readOnly: true });
