@@ -17,7 +17,6 @@ const ENOENT = 2;
 const ENOTDIR = 20;
 
 export class DirectoryLayer implements Layer {
-  readonly keepsOrigins = true;
   readonly #root: sys.OwnedFd;
   /** The directory a long path was last walked to, and its path with a trailing slash. */
   #anchor: { readonly path: ByteString; readonly fd: sys.OwnedFd } | undefined;
@@ -67,6 +66,11 @@ export class DirectoryLayer implements Layer {
   open(path: ByteString): sys.OwnedFd {
     const [fd, rest] = this.#at(path);
     return new sys.OwnedFd(sys.openat(fd, rest, C.O_RDONLY | C.O_NOFOLLOW | C.O_NONBLOCK));
+  }
+
+  openPath(path: ByteString): sys.OwnedFd {
+    const [fd, rest] = this.#at(path);
+    return new sys.OwnedFd(sys.openat(fd, rest === "" ? "." : rest, C.O_PATH | C.O_NOFOLLOW));
   }
 
   extent(): undefined {

@@ -9,8 +9,8 @@ import type { ByteString } from "../lib/bytes.ts";
 import type { DirEntry, OwnedFd, Stat } from "../sys/syscalls.ts";
 
 export interface Layer extends Disposable {
-  /** Objects of it can be told again by a file handle, which notes where a copy came from. */
-  readonly keepsOrigins: boolean;
+  /** Opens any object for its identity alone (O_PATH); undefined in a layer whose objects have no file handles. */
+  openPath(path: ByteString): OwnedFd | undefined;
   /** lstat; undefined when there is nothing of that name. */
   stat(path: ByteString): Stat | undefined;
   /** The names in a directory, in any order, without `.` and `..`. */

@@ -56,7 +56,6 @@ const types: Readonly<Record<TarEntryType, number>> = {
 };
 
 export class TarLayer implements Layer {
-  readonly keepsOrigins = false;
   readonly #tar: sys.OwnedFd;
   readonly #prefix: OverlayXattrPrefix;
   readonly #device: number;
@@ -244,6 +243,10 @@ export class TarLayer implements Layer {
   }
 
   birthTime(): undefined {
+    return undefined;
+  }
+
+  openPath(): undefined {
     return undefined;
   }
 

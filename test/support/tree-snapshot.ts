@@ -12,9 +12,9 @@ export interface TreeSnapshot {
 export interface SnapshotOptions {
   /**
    * Counts of links as well, and that listings agree with the objects on types and inode numbers: what only file systems have
-   * in common, not layers.
+   * in common, not layers. Those of directories tell whether they have been copied up; `files` leaves them out.
    */
-  readonly asMounted?: boolean;
+  readonly asMounted?: boolean | "files";
 }
 
 /** Reads a whole tree. The time of the root is left out: no layer carries it when nothing else of the root changed. */
@@ -28,7 +28,8 @@ export function snapshot(root: string, { asMounted = false }: SnapshotOptions = 
       const path = prefix + name;
       const stat = sys.statx(fd, name);
       const type = stat.mode & C.S_IFMT;
-      lines.set(path, line(fd, name, stat) + (asMounted ? ` ${stat.nlink} links${mismatch(listed, stat)}` : ""));
+      const links = asMounted === "files" && type === C.S_IFDIR ? "" : `${stat.nlink} links`;
+      lines.set(path, line(fd, name, stat) + (asMounted ? ` ${links}${mismatch(listed, stat)}` : ""));
       if (type === C.S_IFDIR) {
         using child = new sys.OwnedFd(sys.openat(fd, name, C.O_RDONLY | C.O_DIRECTORY | C.O_NOFOLLOW));
         visit(child.fd, `${path}/`);

@@ -11,7 +11,6 @@ import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import { type Node, upperPart } from "./node.ts";
-import { originOf } from "./origin.ts";
 import type { At, Union } from "./union.ts";
 
 const EOPNOTSUPP = 95;
@@ -33,6 +32,12 @@ export function copyUp(union: Union, node: Node, extent: Extent = "all"): void {
   const { writable } = union;
   const name = node.names[0];
   const stat = union.diskStat(node);
+  if (node.index !== undefined) {
+    copyUpIndexed(union, node, stat, extent);
+    // By which of its names it was reached is not known.
+    for (const each of node.names) linkUp(union, node, each.parent, each.name);
+    return;
+  }
   if (name === undefined) {
     copyUpRemoved(union, node, stat);
     return;
@@ -47,6 +52,33 @@ export function copyUp(union: Union, node: Node, extent: Extent = "all"): void {
   becomeUpper(union, node, target, stat);
 }
 
+/** Of a hard-linked file: into the index. */
+function copyUpIndexed(union: Union, node: Node, stat: sys.Stat, extent: Extent): void {
+  const { index, links } = node;
+  if (index === undefined) return;
+  const target: At = [union.index.fd, index];
+  if (node.isRegular) copyRegular(union, node, stat, target, extent);
+  else copyOther(union, node, stat, target);
+  union.index.setLinks(index, links, 1);
+  becomeUpper(union, node, target, stat);
+}
+
+/** Sees to it that a name of an indexed file is in the upper layer, too: before it is renamed or removed. */
+export function linkUp(union: Union, node: Node, parent: Node, name: ByteString): void {
+  const { index } = node;
+  if (index === undefined) return;
+  if (!node.upper) copyUpIndexed(union, node, union.diskStat(node), "metadata");
+  copyUp(union, parent);
+  const directory = union.writable.directory(parent);
+  if (typeof raw.statx(directory, name) !== "number") return;
+  const before = sys.fstat(directory);
+  const { nlink } = sys.statx(union.index.fd, index);
+  sys.linkat(union.index.fd, index, directory, name);
+  union.index.setLinks(index, node.links, nlink + 1);
+  sys.utimensat(directory, ".", before);
+  markImpure(union, parent);
+}
+
 /** Notes that a node lies in the upper layer now. A copy of one of several names has become a file of its own. */
 function becomeUpper(union: Union, node: Node, [fd, name]: At, below: sys.Stat): void {
   node.upper = true;
@@ -58,7 +90,7 @@ function becomeUpper(union: Union, node: Node, [fd, name]: At, below: sys.Stat):
   }
   const stat = sys.statx(fd, name);
   union.nodes.setUpperKey(node, stat);
-  if (below.nlink > 1) node.ino = union.inodeNumber(stat);
+  if (below.nlink > 1 && node.index === undefined) node.ino = union.inodeNumber(stat);
 }
 
 /** Marks a directory that holds copied-up objects, whose inode numbers are not those of the upper layer. */
@@ -81,10 +113,7 @@ function copyOther(union: Union, node: Node, stat: sys.Stat, target: At): boolea
   else sys.mknodat(work, temporary, stat.mode, stat.rdevMajor, stat.rdevMinor);
   let origin = false;
   try {
-    if (node.isDirectory && layer.keepsOrigins) {
-      using source = layer.open(lower.path);
-      origin = noteOrigin(union, source.fd, [work, temporary]);
-    }
+    if (node.isDirectory || node.index !== undefined) origin = noteOrigin(union, lower, [work, temporary]);
     copyAttributes(union, lower, stat, [work, temporary]);
     sys.renameat2(work, temporary, ...target);
   } catch (error) {
@@ -94,9 +123,9 @@ function copyOther(union: Union, node: Node, stat: sys.Stat, target: At): boolea
   return origin;
 }
 
-function noteOrigin(union: Union, sourceFd: number, [fd, name]: At): boolean {
-  const value = originOf(sourceFd);
-  if (value.length === 0) return false;
+function noteOrigin(union: Union, lower: Place, [fd, name]: At): boolean {
+  const value = union.originAt(lower);
+  if (value === undefined) return false;
   return raw.lsetxattrat(fd, name, union.mark("origin"), value) >= 0;
 }
 
@@ -107,7 +136,7 @@ function copyRegular(union: Union, node: Node, stat: sys.Stat, target: At, exten
   try {
     const hasData = fillCopy(union, node, stat, { fd: file.fd, extent });
     if (union.options.strict) sys.fsync(file.fd);
-    const noted = stat.nlink === 1 && noteOriginOf(union, node, file.fd);
+    const noted = (stat.nlink === 1 || node.index !== undefined) && noteOriginOf(union, node, file.fd);
     if (unnamed.name === undefined) linkOpen(file.fd, target);
     else sys.renameat2(union.workFd, unnamed.name, ...target);
     if (hasData) node.data = undefined;
@@ -134,12 +163,8 @@ function openUnnamed(union: Union): Unnamed {
 }
 
 function noteOriginOf(union: Union, node: Node, fd: number): boolean {
-  if (node.lower === undefined) return false;
-  const layer = union.layer(node.lower.layer);
-  if (!layer.keepsOrigins) return false;
-  using source = layer.open(node.lower.path);
-  const value = originOf(source.fd);
-  return value.length > 0 && raw.fsetxattr(fd, union.mark("origin"), value) >= 0;
+  const value = node.lower === undefined ? undefined : union.originAt(node.lower);
+  return value !== undefined && raw.fsetxattr(fd, union.mark("origin"), value) >= 0;
 }
 
 /** Gives an open file without a name one. */

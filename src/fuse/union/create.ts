@@ -161,6 +161,7 @@ function openNursery(union: Union, parent: Node): { readonly fd: number } & Disp
 /** Gives an object of the upper layer one more name. */
 export function linkObject(union: Union, node: Node, parent: Node, name: ByteString): void {
   const directory = directoryFor(union, parent);
+  union.linksChange(node, 1);
   const link = (to: At): void => {
     const [fd, own] = union.at(node);
     if (own === "") linkOpen(fd, to);

@@ -20,7 +20,7 @@ export interface MountRequest {
   readonly userxattr: boolean;
   readonly features: Pick<
     UnionOptions,
-    "redirectDir" | "metacopy" | "volatile" | "unsynced" | "strict" | "users" | "groups"
+    "redirectDir" | "metacopy" | "volatile" | "index" | "unsynced" | "strict" | "users" | "groups"
   >;
   /** A file for what goes wrong inside, once nobody reads standard error. */
   readonly log: string | undefined;
@@ -31,7 +31,7 @@ export interface MountRequest {
 const switches: Readonly<Record<string, readonly string[]>> = {
   redirect_dir: ["on", "off", "follow", "nofollow"],
   metacopy: ["on", "off"],
-  index: ["off"],
+  index: ["on", "off"],
   // File handles would have to find objects that the kernel has forgotten.
   nfs_export: ["off"],
   xino: ["on", "off", "auto"],
@@ -91,6 +91,7 @@ export function parseMountOptions(text: string): MountRequest {
       metacopy,
       volatile: given.has("volatile") || given.get("fsync") === "volatile",
       unsynced: given.get("fsync") === "0",
+      index: given.get("index") === "on",
       strict: given.get("fsync") === "strict",
       ...owners(given),
     },

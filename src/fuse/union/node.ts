@@ -54,6 +54,10 @@ export class Node {
   fd = -1;
   /** Under which it is found in `NodeTable.byUpperInode`. */
   upperKey: string | undefined;
+  /** Of a file with several names below: its name in the index, where its copy is or will be (./inode-index.ts). */
+  index: ByteString | undefined;
+  /** With `index`: how many names the union has of it. */
+  links = 0;
   /** The `impure` mark is known to be there. */
   impure = false;
 
@@ -108,6 +112,8 @@ export function upperKey(stat: Stat): string {
 export class NodeTable {
   readonly #byId = new Map<number, Node>();
   readonly byUpperInode = new Map<string, Node>();
+  /** Those of the index. */
+  readonly byIndex = new Map<ByteString, Node>();
   #lastId = ROOT_NODE;
 
   add(what: ConstructorParameters<typeof Node>[1]): Node {
@@ -158,6 +164,7 @@ export class NodeTable {
     this.#byId.delete(node.id);
     if (node.upperKey !== undefined && this.byUpperInode.get(node.upperKey) === node)
       this.byUpperInode.delete(node.upperKey);
+    if (node.index !== undefined && this.byIndex.get(node.index) === node) this.byIndex.delete(node.index);
     if (node.fd >= 0) raw.close(node.fd);
     node.fd = -1;
     for (const { parent, name } of node.names) {

@@ -13,6 +13,9 @@ const MAGIC = 0xfb;
 const HEADER = 5 + 16;
 /** OVL_FH_FLAG_ANY_ENDIAN is not set: the handle is in the order of bytes of this machine, which is little-endian. */
 const FLAGS = 0;
+/** OVL_FH_FLAG_PATH_UPPER: of an object in the upper layer. */
+const UPPER = 4;
+const AT_FLAGS = 3;
 
 /** Types of handles that begin with an inode number of 32 bits, and of 64. */
 const ino32: readonly number[] = [1, 2];
@@ -31,11 +34,21 @@ export function originInode(origin: Buffer): InodeNumber | undefined {
   return { inoLow: origin.readUInt32LE(HEADER), inoHigh: origin.readUInt32LE(HEADER + 4) };
 }
 
-/** The value for an object that is copied up from an open one; empty where its file system has no handles. */
-export function originOf(fd: number): Buffer {
+/**
+ * The value for a copy of an open object (O_PATH will do); empty where its file system has no handles. `rootFd`: of a
+ * directory on that file system, open for reading.
+ */
+export function originOf(fd: number, rootFd: number = fd): Buffer {
   const handle = raw.name_to_handle_at(fd);
-  const uuid = raw.fileSystemUuid(fd);
+  const uuid = raw.fileSystemUuid(rootFd);
   if (typeof handle === "number" || typeof uuid === "number") return Buffer.alloc(0);
   const head = Buffer.from([0, MAGIC, HEADER + handle.bytes.length, FLAGS, handle.type]);
   return Buffer.concat([head, uuid, handle.bytes]);
+}
+
+/** The same handle, said to be of the upper layer. */
+export function asUpper(origin: Buffer): Buffer {
+  const handle = Buffer.from(origin);
+  if (handle.length > AT_FLAGS) handle[AT_FLAGS] = (handle[AT_FLAGS] ?? 0) | UPPER;
+  return handle;
 }

@@ -7,6 +7,7 @@ import type { ByteString } from "../../lib/bytes.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
+import { linkUp } from "./copy-up.ts";
 import { directoryFor, exchangeNames } from "./create.ts";
 import { isUpperPart, type Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
@@ -39,7 +40,9 @@ export function unlinkObject(union: Union, parent: Node, name: ByteString): void
   const node = existing(union, parent, name);
   const directory = directoryFor(union, parent);
   const target: At = [directory, name];
+  linkUp(union, node, parent, name);
   if (node.upper) keepOpen(union, node);
+  union.linksChange(node, -1);
   if (!isLowerPositive(union, parent, name)) sys.unlinkat(...target);
   else if (!node.upper) makeWhiteout(union, target);
   else {
@@ -47,6 +50,7 @@ export function unlinkObject(union: Union, parent: Node, name: ByteString): void
     makeWhiteout(union, temporary);
     sys.renameat2(...temporary, ...target);
   }
+  union.dropFromIndex(node);
   forgetName(union, node, parent, name);
 }
 

@@ -9,7 +9,7 @@ import type { ByteString } from "../../lib/bytes.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
-import { copyUp, markImpure } from "./copy-up.ts";
+import { copyUp, linkUp, markImpure } from "./copy-up.ts";
 import { directoryFor, exchangeNames, isWhiteout } from "./create.ts";
 import { isUpperPart, type Name, type Node } from "./node.ts";
 import { existing, forgetName, isLowerPositive, keepOpen, makeWhiteout } from "./remove.ts";
@@ -41,7 +41,9 @@ function move(union: Union, from: Name, to: Name, node: Node, replaced: Node | u
   const isFull = replaced?.isDirectory && union.stack.list(union.entryOf(replaced)).length > 0;
   if (isFull && replaced.isMergedOrLower) throw new SyscallError("renameat2", ENOTEMPTY);
   const leavesWhiteout = isLowerPositive(union, from.parent, from.name);
+  linkUp(union, node, from.parent, from.name);
   copyUp(union, node, "metadata");
+  if (replaced !== undefined) linkUp(union, replaced, to.parent, to.name);
   const source: At = [directoryFor(union, from.parent), from.name];
   const target: At = [directoryFor(union, to.parent), to.name];
   prepare(union, node, from, to);
@@ -49,12 +51,16 @@ function move(union: Union, from: Name, to: Name, node: Node, replaced: Node | u
   if (isFull) throw new SyscallError("renameat2", ENOTEMPTY);
   if (replaced?.isDirectory && replaced.upper) emptyDirectory(union, replaced, target);
   else if (replaced?.upper) keepOpen(union, replaced);
+  if (replaced !== undefined) union.linksChange(replaced, -1);
   const overWhiteout = replaced === undefined && isWhiteout(target);
   if (overWhiteout && (leavesWhiteout || node.isDirectory)) {
     exchangeNames(union, source, target);
     if (!leavesWhiteout) sys.unlinkat(...source);
   } else moveLeaving(union, source, target, leavesWhiteout);
-  if (replaced !== undefined) forgetName(union, replaced, to.parent, to.name);
+  if (replaced !== undefined) {
+    union.dropFromIndex(replaced);
+    forgetName(union, replaced, to.parent, to.name);
+  }
   rename(union, node, from, to);
 }
 
@@ -71,6 +77,8 @@ function exchange(union: Union, from: Name, to: Name, node: Node, other: Node): 
   if (node === other) return;
   mustBeMovable(union, node);
   mustBeMovable(union, other);
+  linkUp(union, node, from.parent, from.name);
+  linkUp(union, other, to.parent, to.name);
   copyUp(union, node, "metadata");
   copyUp(union, other, "metadata");
   const source: At = [directoryFor(union, from.parent), from.name];

@@ -20,8 +20,9 @@ import * as C from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { Caller, Kernel } from "../file-system.ts";
 import { diskId, type IdMap, shownId } from "./id-map.ts";
+import { InodeIndex, indexName } from "./inode-index.ts";
 import { type InodeNumber, type Node, NodeTable, upperKey, upperPart } from "./node.ts";
-import { originInode } from "./origin.ts";
+import { originInode, originOf } from "./origin.ts";
 import { UpperLayer } from "./upper-layer.ts";
 
 /** What is mounted, and how. Paths are absolute. */
@@ -37,6 +38,8 @@ export interface UnionOptions {
   readonly redirectDir: boolean;
   /** A change of metadata copies no data. */
   readonly metacopy: boolean;
+  /** Hard links of lower layers stay one file when they are copied up. */
+  readonly index?: boolean;
   /** Nothing is synced to disk, and a mark says so until someone takes it away. */
   readonly volatile?: boolean;
   /** Nothing is synced to disk, and nobody is told. */
@@ -64,6 +67,8 @@ export class Union implements Disposable {
   readonly root: Node;
   readonly #layers: readonly Layer[];
   readonly #workFd: sys.OwnedFd | undefined;
+  readonly #index: InodeIndex | undefined;
+  readonly #roots: sys.OwnedFd[] = [];
   readonly #devices: string[] = [];
   #lastTemporary = 0;
   #kernel: Kernel | undefined;
@@ -82,6 +87,7 @@ export class Union implements Disposable {
     }
     for (const lower of lowers) layers.push(openLower(lower, prefix));
     this.#layers = layers;
+    if (options.index && upper !== undefined && work !== undefined) this.#index = this.#openIndex(work, upper);
     this.stack = new LayerStack(layers, { prefix });
     const { stat, parts } = this.stack.root;
     const own = this.upper === undefined ? parts : [upperPart(1), ...parts.slice(1)];
@@ -96,7 +102,15 @@ export class Union implements Disposable {
     this.root.lookups = 1;
   }
 
+  #openIndex(work: ByteString, upper: ByteString): InodeIndex {
+    using own = sys.open(upper, C.O_RDONLY | C.O_DIRECTORY);
+    const lower = this.originAt({ layer: 1, path: "" });
+    return new InodeIndex(work, { upper: own.fd, lower: lower ?? Buffer.alloc(0) }, (name) => this.mark(name));
+  }
+
   [Symbol.dispose](): void {
+    this.#index?.[Symbol.dispose]();
+    for (const root of this.#roots) root?.[Symbol.dispose]();
     this.#workFd?.[Symbol.dispose]();
     this.stack[Symbol.dispose]();
   }
@@ -110,6 +124,30 @@ export class Union implements Disposable {
   /** The directory for what is in the making. Errors: SyscallError EROFS without an upper. */
   get workFd(): number {
     return (this.#workFd ?? readOnly()).fd;
+  }
+
+  /** Where there is one; nodes with a name in it come from nowhere else. */
+  get index(): InodeIndex {
+    return this.#index ?? readOnly();
+  }
+
+  /** The origin that a copy of an object of a lower layer has; undefined where its file system has no file handles. */
+  originAt(place: Place): Buffer | undefined {
+    using object = this.layer(place.layer).openPath(place.path);
+    if (object === undefined) return undefined;
+    const value = originOf(object.fd, this.#readableRoot(place.layer));
+    return value.length > 0 ? value : undefined;
+  }
+
+  /** The root of a layer, open for reading. */
+  #readableRoot(layer: number): number {
+    let root = this.#roots[layer];
+    if (root === undefined) {
+      using path = this.layer(layer).openPath("");
+      root = sys.open(`/proc/self/fd/${path?.fd}`, C.O_RDONLY | C.O_DIRECTORY);
+      this.#roots[layer] = root;
+    }
+    return root.fd;
   }
 
   get writable(): UpperLayer {
@@ -164,6 +202,10 @@ export class Union implements Disposable {
       this.nodes.addName(linked, parent, name);
       return linked;
     }
+    if (this.#index !== undefined && type !== C.S_IFDIR && !upper && stat.nlink > 1) {
+      const indexed = this.#indexedNode(this.#index, entry, { type, parent, name });
+      if (indexed !== undefined) return indexed;
+    }
     const lowerData = upper && data.layer === place.layer ? undefined : data;
     const node = this.nodes.add({
       type,
@@ -177,8 +219,77 @@ export class Union implements Disposable {
     else if (node.isDirectory) node.parts[0] = upperPart(node.id);
     if (upper) this.nodes.setUpperKey(node, stat);
     if (upper) this.see(node, stat);
+    if (upper && this.#index !== undefined && stat.nlink > 1 && type !== C.S_IFDIR)
+      this.#recognise(this.#index, node, entry);
     this.nodes.addName(node, parent, name);
     return node;
+  }
+
+  /** The node of a file with several names below, which they share; undefined where it has no file handle. */
+  #indexedNode(
+    index: InodeIndex,
+    { place, data, stat }: MergedEntry,
+    at: { readonly type: number; readonly parent: Node; readonly name: ByteString },
+  ): Node | undefined {
+    const origin = this.originAt(place);
+    if (origin === undefined) return undefined;
+    const own = indexName(origin);
+    const copy = index.find(own);
+    const known = this.nodes.byIndex.get(own) ?? (copy && this.nodes.byUpperInode.get(upperKey(copy)));
+    if (known !== undefined) {
+      this.nodes.addName(known, at.parent, at.name);
+      return known;
+    }
+    const isRegular = at.type === C.S_IFREG;
+    const isHere = copy !== undefined && (!isRegular || !this.#isMetacopy(index, own));
+    const node = this.nodes.add({
+      type: at.type,
+      ino: this.inodeNumber(stat),
+      upper: copy !== undefined,
+      parts: [],
+      lower: copy === undefined ? place : undefined,
+      data: isRegular && !isHere ? data : undefined,
+    });
+    node.index = own;
+    node.links = copy === undefined ? stat.nlink : index.links(own, copy.nlink, stat.nlink);
+    this.nodes.byIndex.set(own, node);
+    if (copy === undefined) node.lowerStat = stat;
+    else this.nodes.setUpperKey(node, copy);
+    this.nodes.addName(node, at.parent, at.name);
+    return node;
+  }
+
+  #isMetacopy(index: InodeIndex, name: ByteString): boolean {
+    return sys.lgetxattrat(index.fd, name, this.mark("metacopy")) !== undefined;
+  }
+
+  /** A file of the upper layer that is one of the index. */
+  #recognise(index: InodeIndex, node: Node, { place, stat }: MergedEntry): void {
+    const origin = this.layer(0).getxattr(place.path, this.mark("origin"));
+    if (origin === undefined || origin.length === 0) return;
+    const own = indexName(origin);
+    const copy = index.find(own);
+    if (copy === undefined || upperKey(copy) !== upperKey(stat)) return;
+    node.index = own;
+    // Links below are not counted again: what the kernel writes is relative to the upper ones but during a copy-up.
+    node.links = index.links(own, copy.nlink, copy.nlink);
+    this.nodes.byIndex.set(own, node);
+  }
+
+  /** A name of an indexed file is about to come (1) or go (-1), together with a link of its copy. */
+  linksChange(node: Node, change: 1 | -1): void {
+    if (node.index === undefined || !node.upper) return;
+    const { nlink } = this.#upperStat(node);
+    this.index.setLinks(node.index, node.links, nlink);
+    node.links += change;
+  }
+
+  /** After the last name of an indexed file has gone. */
+  dropFromIndex(node: Node): void {
+    if (node.index === undefined || node.links > 0) return;
+    this.index.remove(node.index);
+    this.nodes.byIndex.delete(node.index);
+    node.index = undefined;
   }
 
   /** That of what was copied up, as long as it can be told. */
@@ -207,6 +318,7 @@ export class Union implements Disposable {
   at(node: Node): At {
     const upper = this.writable;
     if (node.isDirectory) return [upper.directory(node), "."];
+    if (node.index !== undefined) return [this.index.fd, node.index];
     const name = node.names[0];
     return name === undefined ? [node.fd, ""] : [upper.directory(name.parent), name.name];
   }
@@ -279,6 +391,7 @@ export class Union implements Disposable {
  * learn that its name was taken away.
  */
 function linkCount(node: Node, stat: sys.Stat): number {
+  if (node.index !== undefined) return node.links;
   if (node.isDirectory) return node.parts.length > 1 ? 1 : stat.nlink;
   return node.isRemoved && !node.upper ? stat.nlink - 1 : stat.nlink;
 }

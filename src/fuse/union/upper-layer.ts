@@ -17,7 +17,6 @@ const MOST_OPEN = 512;
 const ENOENT = 2;
 
 export class UpperLayer implements Layer {
-  readonly keepsOrigins = true;
   readonly #root: sys.OwnedFd;
   readonly #nodes: NodeTable;
   /** Nodes whose directory is open, in the order in which they were opened. */
@@ -89,6 +88,10 @@ export class UpperLayer implements Layer {
 
   open(path: ByteString): sys.OwnedFd {
     return new sys.OwnedFd(sys.openat(...this.#at(path), C.O_RDONLY | C.O_NOFOLLOW | C.O_NONBLOCK));
+  }
+
+  openPath(path: ByteString): sys.OwnedFd {
+    return new sys.OwnedFd(sys.openat(...this.#at(path), C.O_PATH | C.O_NOFOLLOW));
   }
 
   extent(): undefined {
