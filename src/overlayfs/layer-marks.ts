@@ -6,6 +6,7 @@
  *     NAME, a character device 0:0            the same (overlayfs, fuse-overlayfs)
  *     DIR/.wh..wh..opq                        DIR hides all that lies below it (AUFS, fuse-overlayfs)
  *     DIR, <prefix>opaque = "y"               the same (overlayfs, fuse-overlayfs)
+ *     NAME, empty, with <prefix>whiteout      hides NAME, in a directory with <prefix>opaque = "x" (overlayfs)
  *     .wh..wh.*                               AUFS's own: `.wh..wh.aufs`, `.wh..wh.plnk/`, `.wh..wh.orph/`
  *
  * Sources: aufs(5); fuse-overlayfs 1.10, main.c (is_directory_opaque, get_whiteout_name, can_access_xattr).

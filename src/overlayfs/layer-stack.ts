@@ -51,6 +51,11 @@ function markedBy(name: ByteString): ByteString {
   return name.slice(markName.length);
 }
 
+/** True for the root of a layer in which empty files may be whiteouts. */
+function isHiding(layer: Layer, prefix: ByteString): boolean {
+  return layer.getxattr("", `${prefix}opaque`)?.toString("latin1") === "x";
+}
+
 /** The state of one lookup on its way down the layers (`struct ovl_lookup_data`). */
 interface Search {
   /** A name relative to the parent's part, or an absolute path from the layers' roots. */
@@ -84,8 +89,10 @@ export class LayerStack implements Disposable {
     this.#prefix = marks.prefix;
     const parts: DirectoryPart[] = [];
     for (const [index, layer] of layers.entries()) {
-      const opaque = index > 0 ? layer.getxattr("", `${marks.prefix}opaque`)?.toString("latin1") : undefined;
-      parts.push({ layer: index, path: "", xattrWhiteouts: !this.#any(index) && opaque === "x" });
+      const xattrWhiteouts = this.#any(index)
+        ? this.#mayHideByXattr(index, "")
+        : index > 0 && isHiding(layer, marks.prefix);
+      parts.push({ layer: index, path: "", xattrWhiteouts });
       if (this.#any(index) && this.#isOpaque(index, "")) break;
     }
     const stat = layers[0]?.stat("");
@@ -284,7 +291,7 @@ export class LayerStack implements Disposable {
     around: { readonly before: ByteString; readonly after: ByteString } = { before: "", after: "" },
   ): Found | undefined {
     const layer = this.#layer(index);
-    if (this.#any(index)) return this.#findByAnyMark(index, directory, name, search);
+    if (this.#any(index)) return this.#findByAnyMark(index, directory, name, { search, xattrWhiteouts });
     const path = join(directory, name);
     const stat = layer.stat(path);
     if (!stat) return undefined;
@@ -319,16 +326,28 @@ export class LayerStack implements Disposable {
   }
 
   /** The same where every mark counts. */
-  #findByAnyMark(index: number, directory: ByteString, name: ByteString, search: Search): Found | undefined {
+  #findByAnyMark(
+    index: number,
+    directory: ByteString,
+    name: ByteString,
+    { search, xattrWhiteouts }: { readonly search: Search; readonly xattrWhiteouts: boolean },
+  ): Found | undefined {
     const layer = this.#layer(index);
     const path = join(directory, name);
     const mark = join(directory, markName + name);
     const hidden = isMarkName(name) || (name.length <= longestMarked && layer.stat(mark) !== undefined);
     const stat = hidden ? undefined : layer.stat(path);
     search.stop = hidden || (stat !== undefined && (!isDirectory(stat) || this.#isOpaque(index, path)));
-    if (!stat || isWhiteoutDevice(stat) || (search.isDirectory && !isDirectory(stat))) return undefined;
+    if (!stat || this.#isWhiteout(layer, path, stat, xattrWhiteouts) || (search.isDirectory && !isDirectory(stat)))
+      return undefined;
     search.isDirectory = isDirectory(stat);
-    return { path, stat, xattrWhiteouts: false };
+    return { path, stat, xattrWhiteouts: search.isDirectory && this.#mayHideByXattr(index, path) };
+  }
+
+  /** True when empty files of a directory may be whiteouts, where every mark counts. */
+  #mayHideByXattr(index: number, path: ByteString): boolean {
+    const layer = this.#layer(index);
+    return opaqueXattrs(this.#marksOf(index)).some((name) => layer.getxattr(path, name)?.toString("latin1") === "x");
   }
 
   /** True when a directory hides all that lies below it, by whatever mark. */

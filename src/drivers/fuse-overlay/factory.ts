@@ -3,6 +3,7 @@ import { LamellaError } from "../../errors/lamella-error.ts";
 import { makeDirectory } from "../../fs/durable-file.ts";
 import { umount } from "../../fs/mounts.ts";
 import type { ByteString } from "../../lib/bytes.ts";
+import { isWhiteoutDevice } from "../../overlayfs/layer-stack.ts";
 import { AT_FDCWD, O_RDWR } from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
@@ -90,7 +91,14 @@ function tryMount(home: ByteString): ProbeResult[] {
       }
       const device = sys.statIfExists(AT_FDCWD, `${upper}/dir`);
       const file = sys.statIfExists(AT_FDCWD, `${upper}/.wh.dir`);
-      const how = device !== undefined ? "a device 0:0" : file !== undefined ? "a file named .wh." : undefined;
+      const how =
+        file !== undefined
+          ? "a file named .wh."
+          : device === undefined
+            ? undefined
+            : isWhiteoutDevice(device)
+              ? "a device 0:0"
+              : "a file with an attribute";
       if (how === undefined || sys.statIfExists(AT_FDCWD, `${lower}/dir/file`) === undefined)
         throw new LamellaError(
           "failed_precondition",

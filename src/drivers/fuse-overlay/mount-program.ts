@@ -60,7 +60,11 @@ function ownProgram(userNamespace: boolean): MountProgram {
   const nodeOptions =
     path === compiled ? [] : process.execArgv.map((word) => (word.startsWith("./") ? resolve(word) : word));
   const command = [process.execPath, ...nodeOptions, path];
-  return { path, command, options: ["redirect_dir=off", "metacopy=off", ...(userNamespace ? ["userxattr"] : [])] };
+  return {
+    path,
+    command,
+    options: ["redirect_dir=off", "metacopy=off", "marks=any", ...(userNamespace ? ["userxattr"] : [])],
+  };
 }
 
 /** The options for the program. */

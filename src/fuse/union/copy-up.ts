@@ -10,7 +10,7 @@ import type { Place } from "../../overlayfs/layer.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
-import { type Node, upperPart } from "./node.ts";
+import type { Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
 
 const EOPNOTSUPP = 95;
@@ -85,7 +85,7 @@ function becomeUpper(union: Union, node: Node, [fd, name]: At, below: sys.Stat):
   node.lowerStat = undefined;
   union.attributesChanged(node);
   if (node.isDirectory) {
-    node.parts.unshift(upperPart(node.id));
+    node.parts.unshift(union.nodes.upperPart(node.id));
     return;
   }
   const stat = sys.statx(fd, name);

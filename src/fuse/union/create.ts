@@ -6,14 +6,14 @@
  */
 import { SyscallError } from "../../errors/syscall-error.ts";
 import type { ByteString } from "../../lib/bytes.ts";
-import { isWhiteoutDevice } from "../../overlayfs/layer-stack.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { Caller } from "../file-system.ts";
 import { copyUp, linkOpen, markImpure } from "./copy-up.ts";
-import { type Node, upperPart } from "./node.ts";
+import type { Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
+import { isWhiteout, unhide } from "./whiteouts.ts";
 
 const ENOENT = 2;
 const EEXIST = 17;
@@ -54,11 +54,13 @@ export function createObject(union: Union, parent: Node, name: ByteString, asked
   const directory = directoryFor(union, parent);
   const at: At = [directory, name];
   useUmask(what.umask);
+  const wasHidden = unhide(union, directory, name);
   let result = what.make(directory, name);
-  if (result === -EEXIST && isWhiteout(at)) result = makeOverWhiteout(union, parent, at, what);
+  if (result === -EEXIST && isWhiteout(union, at)) result = makeOverWhiteout(union, parent, at, what);
   else if (result >= 0) {
     giveToCaller(at, what.caller, directory);
-    if (what.type === C.S_IFDIR && parent.parts.length > 1) spareLookups(union, at);
+    if (what.type === C.S_IFDIR && wasHidden) sys.lsetxattrat(...at, union.mark("opaque"), opaqueValue);
+    else if (what.type === C.S_IFDIR && parent.parts.length > 1) spareLookups(union, at);
   }
   if (result < 0) throw new SyscallError("create", -result);
   return [adopt(union, parent, name, what.type), result];
@@ -72,17 +74,12 @@ function spareLookups(union: Union, at: At): void {
   if (union.options.redirectDir || union.options.metacopy) raw.lsetxattrat(...at, union.mark("opaque"), opaqueValue);
 }
 
-export function isWhiteout([fd, name]: At): boolean {
-  const stat = raw.statx(fd, name);
-  return typeof stat !== "number" && isWhiteoutDevice(stat);
-}
-
 /** The node of an object that has just been made in the upper layer. */
 function adopt(union: Union, parent: Node, name: ByteString, type: number): Node {
   const stat = sys.statx(union.writable.directory(parent), name);
   const ino = union.inodeNumber(stat);
   const node = union.nodes.add({ type, ino, upper: true, parts: [], lower: undefined, data: undefined });
-  if (type === C.S_IFDIR) node.parts.push(upperPart(node.id));
+  if (type === C.S_IFDIR) node.parts.push(union.nodes.upperPart(node.id));
   else union.nodes.setUpperKey(node, stat);
   union.nodes.addName(node, parent, name);
   union.see(node, stat);
@@ -161,13 +158,14 @@ function openNursery(union: Union, parent: Node): { readonly fd: number } & Disp
 /** Gives an object of the upper layer one more name. */
 export function linkObject(union: Union, node: Node, parent: Node, name: ByteString): void {
   const directory = directoryFor(union, parent);
+  unhide(union, directory, name);
   union.linksChange(node, 1);
   const link = (to: At): void => {
     const [fd, own] = union.at(node);
     if (own === "") linkOpen(fd, to);
     else sys.linkat(fd, own, ...to);
   };
-  if (isWhiteout([directory, name])) {
+  if (isWhiteout(union, [directory, name])) {
     const temporary = union.temporaryName();
     link([union.workFd, temporary]);
     replaceWhiteout(union, [union.workFd, temporary], [directory, name], false);

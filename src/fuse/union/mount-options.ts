@@ -20,7 +20,7 @@ export interface MountRequest {
   readonly userxattr: boolean;
   readonly features: Pick<
     UnionOptions,
-    "redirectDir" | "metacopy" | "volatile" | "index" | "unsynced" | "strict" | "users" | "groups"
+    "redirectDir" | "metacopy" | "volatile" | "marks" | "index" | "unsynced" | "strict" | "users" | "groups"
   >;
   /** A file for what goes wrong inside, once nobody reads standard error. */
   readonly log: string | undefined;
@@ -32,6 +32,8 @@ const switches: Readonly<Record<string, readonly string[]>> = {
   redirect_dir: ["on", "off", "follow", "nofollow"],
   metacopy: ["on", "off"],
   index: ["on", "off"],
+  // Of layers that fuse-overlayfs or AUFS wrote: `.wh.` names count, too.
+  marks: ["overlayfs", "any"],
   // File handles would have to find objects that the kernel has forgotten.
   nfs_export: ["off"],
   xino: ["on", "off", "auto"],
@@ -80,6 +82,8 @@ export function parseMountOptions(text: string): MountRequest {
     throw wrong("upperdir and workdir go together", "give both, on one file system, or neither for a read-only mount");
   const metacopy = given.get("metacopy") === "on";
   const redirect = given.get("redirect_dir") ?? (metacopy ? "on" : "off");
+  if (given.get("marks") === "any" && redirect === "on")
+    throw wrong("marks=any goes without redirect_dir", "layers of fuse-overlayfs and AUFS know no redirects");
   if (metacopy && redirect !== "on") throw wrong("metacopy=on needs redirect_dir=on", "give both, or none");
   return {
     lowers,
@@ -91,6 +95,7 @@ export function parseMountOptions(text: string): MountRequest {
       metacopy,
       volatile: given.has("volatile") || given.get("fsync") === "volatile",
       unsynced: given.get("fsync") === "0",
+      ...(given.get("marks") === "any" && { marks: "any" as const }),
       index: given.get("index") === "on",
       strict: given.get("fsync") === "strict",
       ...owners(given),

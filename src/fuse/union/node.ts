@@ -101,10 +101,6 @@ export function isUpperPart(part: Place): boolean {
   return part.layer === 0 && part.path.startsWith("#");
 }
 
-export function upperPart(node: number): DirectoryPart {
-  return { layer: 0, path: `#${node}`, xattrWhiteouts: false };
-}
-
 export function upperKey(stat: Stat): string {
   return `${stat.inoHigh}:${stat.inoLow}`;
 }
@@ -115,6 +111,13 @@ export class NodeTable {
   /** Those of the index. */
   readonly byIndex = new Map<ByteString, Node>();
   #lastId = ROOT_NODE;
+  /** Whiteouts of the upper layer are empty files with an attribute (./whiteouts.ts). */
+  xattrWhiteouts = false;
+
+  /** The part of a directory that lies in the upper layer. */
+  upperPart(node: number): DirectoryPart {
+    return { layer: 0, path: `#${node}`, xattrWhiteouts: this.xattrWhiteouts };
+  }
 
   add(what: ConstructorParameters<typeof Node>[1]): Node {
     return this.#put(new Node(++this.#lastId, what));

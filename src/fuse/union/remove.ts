@@ -11,29 +11,15 @@ import { linkUp } from "./copy-up.ts";
 import { directoryFor, exchangeNames } from "./create.ts";
 import { isUpperPart, type Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
+import { makeWhiteout } from "./whiteouts.ts";
 
 const ENOENT = 2;
 const ENOTEMPTY = 39;
-const EMLINK = 31;
-const EPERM = 1;
-const sharedWhiteout = "#whiteout";
 
 /** True when the lower layers have something of that name. */
 export function isLowerPositive(union: Union, parent: Node, name: ByteString): boolean {
   const parts = parent.parts.filter((part) => !isUpperPart(part));
   return parts.length > 0 && union.stack.lookupIn(union.entryOf(parent, parts), name) !== undefined;
-}
-
-/** Makes a whiteout of a new name. File systems that allow no more links get a new shared one. */
-export function makeWhiteout(union: Union, [fd, name]: At): void {
-  const work = union.workFd;
-  for (let tries = 0; ; tries++) {
-    const r = raw.linkat(work, sharedWhiteout, fd, name);
-    if (r >= 0) return;
-    if (tries === 1 || (r !== -ENOENT && r !== -EMLINK && r !== -EPERM)) throw new SyscallError("linkat", -r);
-    raw.unlinkat(work, sharedWhiteout);
-    sys.mknodat(work, sharedWhiteout, C.S_IFCHR, 0, 0);
-  }
 }
 
 export function unlinkObject(union: Union, parent: Node, name: ByteString): void {
@@ -44,10 +30,10 @@ export function unlinkObject(union: Union, parent: Node, name: ByteString): void
   if (node.upper) keepOpen(union, node);
   union.linksChange(node, -1);
   if (!isLowerPositive(union, parent, name)) sys.unlinkat(...target);
-  else if (!node.upper) makeWhiteout(union, target);
+  else if (!node.upper) makeWhiteout(union, target, directory);
   else {
     const temporary: At = [union.workFd, union.temporaryName()];
-    makeWhiteout(union, temporary);
+    makeWhiteout(union, temporary, directory);
     sys.renameat2(...temporary, ...target);
   }
   union.dropFromIndex(node);
@@ -83,10 +69,10 @@ export function removeDirectory(union: Union, parent: Node, name: ByteString): v
   const target: At = [directory, name];
   if (node.upper) union.writable.directory(node);
   if (!isLowerPositive(union, parent, name)) discardDirectory(union, target);
-  else if (!node.upper) makeWhiteout(union, target);
+  else if (!node.upper) makeWhiteout(union, target, directory);
   else {
     const temporary: At = [union.workFd, union.temporaryName()];
-    makeWhiteout(union, temporary);
+    makeWhiteout(union, temporary, directory);
     exchangeNames(union, temporary, target);
     discardDirectory(union, temporary);
   }

@@ -10,10 +10,11 @@ import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import { copyUp, linkUp, markImpure } from "./copy-up.ts";
-import { directoryFor, exchangeNames, isWhiteout } from "./create.ts";
+import { directoryFor, exchangeNames } from "./create.ts";
 import { isUpperPart, type Name, type Node } from "./node.ts";
-import { existing, forgetName, isLowerPositive, keepOpen, makeWhiteout } from "./remove.ts";
+import { existing, forgetName, isLowerPositive, keepOpen } from "./remove.ts";
 import type { At, Union } from "./union.ts";
+import { isWhiteout, makeWhiteout, unhide } from "./whiteouts.ts";
 
 const EEXIST = 17;
 const EXDEV = 18;
@@ -46,13 +47,14 @@ function move(union: Union, from: Name, to: Name, node: Node, replaced: Node | u
   if (replaced !== undefined) linkUp(union, replaced, to.parent, to.name);
   const source: At = [directoryFor(union, from.parent), from.name];
   const target: At = [directoryFor(union, to.parent), to.name];
+  unhide(union, target[0], to.name);
   prepare(union, node, from, to);
   // The kernel leaves it to the upper layer to refuse this one, by when the source has been copied up.
   if (isFull) throw new SyscallError("renameat2", ENOTEMPTY);
   if (replaced?.isDirectory && replaced.upper) emptyDirectory(union, replaced, target);
   else if (replaced?.upper) keepOpen(union, replaced);
   if (replaced !== undefined) union.linksChange(replaced, -1);
-  const overWhiteout = replaced === undefined && isWhiteout(target);
+  const overWhiteout = replaced === undefined && isWhiteout(union, target);
   if (overWhiteout && (leavesWhiteout || node.isDirectory)) {
     exchangeNames(union, source, target);
     if (!leavesWhiteout) sys.unlinkat(...source);
@@ -66,11 +68,13 @@ function move(union: Union, from: Name, to: Name, node: Node, replaced: Node | u
 
 /** File systems that leave no whiteout themselves (ZFS before 2.2) have it made at once after; a crash between shows both. */
 function moveLeaving(union: Union, source: At, target: At, leavesWhiteout: boolean): void {
-  const r = raw.renameat2(...source, ...target, leavesWhiteout ? C.RENAME_WHITEOUT : 0);
+  const isDevice = leavesWhiteout && !union.nodes.xattrWhiteouts;
+  const r =
+    leavesWhiteout && !isDevice ? -EINVAL : raw.renameat2(...source, ...target, isDevice ? C.RENAME_WHITEOUT : 0);
   if (r >= 0) return;
   if (r !== -EINVAL || !leavesWhiteout) throw new SyscallError("renameat2", -r);
   sys.renameat2(...source, ...target);
-  makeWhiteout(union, source);
+  makeWhiteout(union, source, source[0]);
 }
 
 function exchange(union: Union, from: Name, to: Name, node: Node, other: Node): void {

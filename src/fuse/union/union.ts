@@ -13,6 +13,7 @@ import { removeTree } from "../../fs/remove-tree.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import { DirectoryLayer } from "../../overlayfs/directory-layer.ts";
 import type { DirectoryPart, Layer, MergedEntry, Place } from "../../overlayfs/layer.ts";
+import type { MarkKind } from "../../overlayfs/layer-marks.ts";
 import { LayerStack } from "../../overlayfs/layer-stack.ts";
 import { TarLayer } from "../../overlayfs/tar-layer.ts";
 import type { OverlayXattrPrefix } from "../../overlayfs/xattr-names.ts";
@@ -21,9 +22,10 @@ import * as sys from "../../sys/syscalls.ts";
 import type { Caller, Kernel } from "../file-system.ts";
 import { diskId, type IdMap, shownId } from "./id-map.ts";
 import { InodeIndex, indexName } from "./inode-index.ts";
-import { type InodeNumber, type Node, NodeTable, upperKey, upperPart } from "./node.ts";
+import { type InodeNumber, type Node, NodeTable, upperKey } from "./node.ts";
 import { originInode, originOf } from "./origin.ts";
 import { UpperLayer } from "./upper-layer.ts";
+import { canMakeWhiteouts } from "./whiteouts.ts";
 
 /** What is mounted, and how. Paths are absolute. */
 export interface UnionOptions {
@@ -38,6 +40,8 @@ export interface UnionOptions {
   readonly redirectDir: boolean;
   /** A change of metadata copies no data. */
   readonly metacopy: boolean;
+  /** What counts as hidden: the kernel's marks alone, or those of fuse-overlayfs and AUFS, too, but then no redirects. */
+  readonly marks?: MarkKind;
   /** Hard links of lower layers stay one file when they are copied up. */
   readonly index?: boolean;
   /** Nothing is synced to disk, and a mark says so until someone takes it away. */
@@ -84,13 +88,14 @@ export class Union implements Disposable {
       this.upper = new UpperLayer(upper, this.nodes);
       layers.push(this.upper);
       this.#workFd = openWork(work, options.volatile ?? false);
+      this.nodes.xattrWhiteouts = !canMakeWhiteouts(this.#workFd.fd);
     }
     for (const lower of lowers) layers.push(openLower(lower, prefix));
     this.#layers = layers;
     if (options.index && upper !== undefined && work !== undefined) this.#index = this.#openIndex(work, upper);
-    this.stack = new LayerStack(layers, { prefix });
+    this.stack = new LayerStack(layers, options.marks === undefined ? { prefix } : { prefix, marks: options.marks });
     const { stat, parts } = this.stack.root;
-    const own = this.upper === undefined ? parts : [upperPart(1), ...parts.slice(1)];
+    const own = this.upper === undefined ? parts : [this.nodes.upperPart(1), ...parts.slice(1)];
     this.root = this.nodes.addRoot({
       type: C.S_IFDIR,
       ino: this.inodeNumber(stat),
@@ -216,7 +221,7 @@ export class Union implements Disposable {
       data: type === C.S_IFREG ? lowerData : undefined,
     });
     if (!upper) node.lowerStat = stat;
-    else if (node.isDirectory) node.parts[0] = upperPart(node.id);
+    else if (node.isDirectory) node.parts[0] = this.nodes.upperPart(node.id);
     if (upper) this.nodes.setUpperKey(node, stat);
     if (upper) this.see(node, stat);
     if (upper && this.#index !== undefined && stat.nlink > 1 && type !== C.S_IFDIR)
