@@ -131,7 +131,7 @@ export async function stopEngine(host: CureHost, engine: EngineHandle): Promise<
   }
   for (const pid of runningAs(host.view, engine.start)) {
     process.kill(pid, "SIGTERM");
-    for (const end = Date.now() + stopMs; host.view.exists(`/proc/${pid}/exe`) && isAlive(host.view, pid); ) {
+    for (const end = Date.now() + stopMs; isAlive(host.view, pid); ) {
       if (Date.now() > end) throw stuck(engine, `process ${pid} does not end`);
       await sleep(pollMs);
     }
@@ -178,10 +178,12 @@ function runningAs(view: HostView, { argv, program }: ProcessStart): number[] {
     );
 }
 
-/** A zombie whose parent has not looked yet is no daemon any more. */
+/** A zombie whose parent has not looked yet is no daemon any more, unless threads of it are still closing its files. */
 function isAlive(view: HostView, pid: number): boolean {
   const stat = view.text(`/proc/${pid}/stat`);
-  return stat !== undefined && !/^Z/.test(stat.slice(stat.lastIndexOf(")") + 2));
+  if (stat === undefined) return false;
+  const isZombie = /^Z/.test(stat.slice(stat.lastIndexOf(")") + 2));
+  return !isZombie || (view.names(`/proc/${pid}/task`) ?? []).length > 1;
 }
 
 function spawnDaemon({ program, argv, env, cwd, output }: ProcessStart, fallback: string): ChildProcess {
