@@ -21,8 +21,12 @@ export type TakeDump = (signal?: AbortSignal) => Promise<string>;
 const endpoint = "/debug/pprof/goroutine?debug=2";
 /** A daemon under load takes its time: it stops all its goroutines to look at them. */
 const longestWaitMs = 10_000;
-/** The files' names have whole seconds, and a second dump in one second goes into the same file. */
+/**
+ * The files' names have whole seconds, and a second dump in one second goes into the same file. Not all looks may come at
+ * the same point of a second, as a naive diff begins and ends with one.
+ */
 const leastBetweenMs = 1_100;
+const spreadMs = 1_000;
 
 export function dumpByEndpoint(socket: string): TakeDump {
   return (signal) => getText(socket, endpoint, signal);
@@ -32,7 +36,11 @@ export function dumpByEndpoint(socket: string): TakeDump {
 export function dumpBySignal(daemon: DaemonProcess, folders: readonly string[]): TakeDump {
   let last = 0;
   return async (signal) => {
-    await sleep(Math.max(0, last + leastBetweenMs - Date.now()), undefined, signal && { signal });
+    await sleep(
+      Math.max(0, last + leastBetweenMs + Math.random() * spreadMs - Date.now()),
+      undefined,
+      signal && { signal },
+    );
     const before = new Set(folders.flatMap(dumpsIn));
     kill(daemon);
     last = Date.now();

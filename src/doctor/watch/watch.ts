@@ -20,6 +20,7 @@ export interface WatchOptions {
   /** Path of the daemon's socket. */
   readonly socket: string;
   readonly looks: number;
+  /** Between two looks, on average. */
   readonly intervalMs: number;
   /** Default: the endpoint where it answers, else the signal. */
   readonly way?: DumpWay | undefined;
@@ -75,7 +76,8 @@ export async function watch(options: WatchOptions): Promise<Watched> {
   const { take, way } = await chooseWay(host, daemon, options);
   const seen: Look[] = [];
   for (let i = 0; i < looks; i++) {
-    if (i > 0) await pause(intervalMs, signal);
+    // Unevenly: what is looked at goes by the clock, too (a naive diff ends with a full second).
+    if (i > 0) await pause(intervalMs * (0.5 + Math.random()), signal);
     const look = lookAt(await takeOr(take, signal));
     seen.push(look);
     onLook?.(look, i + 1);
