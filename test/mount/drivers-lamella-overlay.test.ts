@@ -5,15 +5,18 @@ import { testFuseOverlay } from "../support/fuse-overlay-suite.ts";
 import { inUserNamespace } from "../support/overlay-lab.ts";
 import { againInUserNamespace } from "../support/user-namespace.ts";
 
-const place = placeOf("host");
 // Each mount starts Node.js, twice.
 const few = { depth: 24, cycles: 10, runs: 3 };
 
-testFuseOverlay("host with lamella-overlay", {
-  makeHome: () => directoryIn(place),
-  skip: place.skip,
-  mountProgram: "lamella-overlay",
-  ...few,
-});
+// On an overlay the kernel takes no upper directory, and no devices can be made that would be whiteouts.
+for (const type of inUserNamespace() ? (["host"] as const) : (["host", "overlay"] as const)) {
+  const place = placeOf(type);
+  testFuseOverlay(`${type} with lamella-overlay`, {
+    makeHome: () => directoryIn(place),
+    skip: place.skip,
+    mountProgram: "lamella-overlay",
+    ...few,
+  });
+}
 
 if (!inUserNamespace()) test("the same in a user namespace", (t) => againInUserNamespace(t, import.meta.filename));

@@ -1,6 +1,7 @@
 /** The protocol server with the smallest file system there is, mounted for real by both ways into the kernel. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import {
   chmodSync,
   chownSync,
@@ -77,4 +78,20 @@ test("without privileges it is mounted through fusermount3", async (t) => {
   assert.throws(() => readdirSync(target), { code: "EACCES" });
   const read = execFileSync("cat", [join(target, "hello")], { ...nobody, encoding: "utf8" });
   assert.equal(read, "hello, world\n");
+});
+
+test("the example serves its files, and ends when it is told to", async (t) => {
+  const target = mountPoint(t);
+  if (target === undefined) return;
+  const child = spawn(process.execPath, [join(import.meta.dirname, "../../examples/clock-fs.mjs"), target], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  const ended = once(child, "exit");
+  for (let i = 0; !isMountPoint(target) && i < 200; i++) await new Promise((resolve) => setTimeout(resolve, 50));
+  const read = (command: string, ...args: string[]) => execFileSync(command, args, { encoding: "utf8" });
+  assert.match(read("ls", target), /^Europe-Paris$/m);
+  assert.match(read("cat", join(target, "Europe-Paris")), /^\d+\/\d+\/\d{4}, \d+:\d\d:\d\d.(AM|PM)\n$/);
+  child.kill("SIGTERM");
+  assert.deepEqual(await ended, [0, null]);
+  assert.equal(isMountPoint(target), false);
 });

@@ -5,10 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { umount } from "../../src/fs/mounts.ts";
-import { privateMounts } from "./overlay-lab.ts";
+import { inUserNamespace, privateMounts } from "./overlay-lab.ts";
 
-/** `host`: whatever the temporary directory lies on. */
-export type FileSystemType = "host" | "tmpfs" | "ext4" | "xfs" | "btrfs";
+/** `host`: whatever the temporary directory lies on. `overlay`: the kernel's, over that. */
+export type FileSystemType = "host" | "overlay" | "tmpfs" | "ext4" | "xfs" | "btrfs";
 
 export interface Place {
   /** An empty directory of the file system. */
@@ -48,7 +48,14 @@ export function placeOf(type: FileSystemType, options: PlaceOptions = {}): Place
   if (type === "host") return { directory, skip: undefined };
   try {
     if (type === "tmpfs") execFileSync("mount", ["-t", "tmpfs", "tmpfs", directory], { stdio: "pipe" });
-    else {
+    else if (type === "overlay") {
+      const own = ["lower", "upper", "work"].map((name) => `${directory}.layers/${name}`);
+      for (const path of own) mkdirSync(path, { recursive: true });
+      const [lower, upper, work] = own;
+      const attributes = inUserNamespace() ? "userxattr," : "";
+      const layers = `${attributes}lowerdir=${lower},upperdir=${upper},workdir=${work}`;
+      execFileSync("mount", ["-t", "overlay", "overlay", "-o", layers, directory], { stdio: "pipe" });
+    } else {
       const image = `${directory}.img`;
       execFileSync("truncate", ["-s", options.size ?? "512M", image]);
       execFileSync(`mkfs.${type}`, ["-q", ...(options.mkfs ?? []), image], { stdio: "pipe" });

@@ -105,6 +105,8 @@ export class UpperLayer implements Layer {
   #at(path: ByteString): [fd: number, name: ByteString] {
     const slash = path.indexOf("/");
     if (path === "") return [this.#root.fd, "."];
+    // A mark beside the root, before there are nodes.
+    if (!path.startsWith("#")) return [this.#root.fd, path];
     const id = Number(path.slice(1, slash < 0 ? undefined : slash));
     const name = slash < 0 ? "" : path.slice(slash + 1);
     return [this.directory(this.#nodes.get(id)), name === "" ? "." : name];
