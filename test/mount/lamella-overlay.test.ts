@@ -72,6 +72,24 @@ test("it mounts, serves after it has returned, and ends with the mount", async (
   assert.match(marks, inUserNamespace() ? /^user.overlay.opaque="y"/m : /^trusted.overlay.opaque="y"/m);
 });
 
+test("`lamella mount -t fuse` mounts the same", async (t) => {
+  const at = folders(t);
+  if (!at) return;
+  const target = at.path("merged");
+  const main = join(import.meta.dirname, "../../src/cli/main.ts");
+  const mount = (options: string) =>
+    spawnSync(process.execPath, [...process.execArgv, main, "mount", "-t", "fuse", "-o", options, target], {
+      encoding: "utf8",
+    });
+  const failed = mount("lowerdir=/nonexistent");
+  assert.equal(failed.status, 1);
+  assert.match(failed.stderr, /nonexistent: ENOENT/);
+  const { status, stderr } = mount(at.options);
+  assert.equal(status, 0, stderr);
+  assert.equal(mountAt(target)?.type, "fuse.lamella-overlay");
+  assert.equal(fs.readFileSync(join(target, "dir/file"), "utf8"), "text");
+});
+
 test("SIGTERM unmounts", async (t) => {
   const at = folders(t);
   if (!at) return;

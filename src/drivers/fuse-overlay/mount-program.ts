@@ -49,8 +49,8 @@ export function chooseMountProgram(
   });
 }
 
-/** Neither redirects nor metacopy, which fuse-overlayfs would not understand in the same home. */
-function ownProgram(userNamespace: boolean): MountProgram {
+/** The words that start our own program, from wherever. */
+export function ownCommand(): readonly [string, ...string[]] {
   const at = (place: string): string => fileURLToPath(new URL(place, import.meta.url));
   const isCompiled = import.meta.url.endsWith(".js");
   const compiled = at(isCompiled ? "../../../cli/lamella-overlay.js" : "../../../dist/cli/lamella-overlay.js");
@@ -59,9 +59,14 @@ function ownProgram(userNamespace: boolean): MountProgram {
   // It is started elsewhere than this process was.
   const nodeOptions =
     path === compiled ? [] : process.execArgv.map((word) => (word.startsWith("./") ? resolve(word) : word));
-  const command = [process.execPath, ...nodeOptions, path];
+  return [process.execPath, ...nodeOptions, path];
+}
+
+/** Neither redirects nor metacopy, which fuse-overlayfs would not understand in the same home. */
+function ownProgram(userNamespace: boolean): MountProgram {
+  const command = ownCommand();
   return {
-    path,
+    path: command.at(-1) ?? "",
     command,
     options: ["redirect_dir=off", "metacopy=off", "marks=any", ...(userNamespace ? ["userxattr"] : [])],
   };
