@@ -7,11 +7,10 @@
  * pipe. SIGTERM, SIGINT and SIGHUP unmount. Exit status: 0, 1 failed, 2 wrong usage.
  */
 import { spawn } from "node:child_process";
-import { writeSync } from "node:fs";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseMountOptions } from "../fuse/union/mount-options.ts";
-import { mountUnion } from "../fuse/union/mount-union.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { InnerErrors } from "./inner-errors.ts";
 import { reportError } from "./report-error.ts";
@@ -19,6 +18,7 @@ import { usageError } from "./usage-error.ts";
 
 /** On which the process that stays tells the one that waits. */
 const PIPE = 3;
+const STANDARD_ERROR = 2;
 /** What still uses the mount after a signal keeps it this long. */
 const GRACE_MS = 2000;
 
@@ -75,6 +75,8 @@ function readArguments(args: readonly string[]): Arguments {
 /** Mounts and serves; settles when the mount is gone. */
 async function stay({ source, target, options, tells }: Arguments): Promise<void> {
   const request = parseMountOptions(options);
+  // Not needed by the process that only waits, which starts sooner without.
+  const { mountUnion } = await import("../fuse/union/mount-union.ts");
   // Root's mounts are for all users, as the kernel's own are; others have to be allowed to.
   const allowOther = request.allowOther || process.getuid?.() === 0;
   const errors = new InnerErrors(`lamella-overlay[${process.pid}]`);
@@ -91,7 +93,11 @@ async function stay({ source, target, options, tells }: Arguments): Promise<void
   }
   if (tells) {
     errors.detach(log);
+    closeSync(STANDARD_ERROR);
+    // The lowest free number is given: whoever reads our standard error does not wait for the mount's end.
+    openSync("/dev/null", "w");
     writeSync(PIPE, "0");
+    closeSync(PIPE);
   }
   await union.ended;
 }
