@@ -100,8 +100,10 @@ export async function runMachine(
   const lines = createInterface({ input: child.stdout! });
   lines.on("line", (line) => {
     const exit = /^exit (\d+)$/.exec(line)?.[1];
-    if (exit !== undefined) status = Number(exit);
-    else onLine(line);
+    if (exit === undefined) return onLine(line);
+    status = Number(exit);
+    // Where a reset is no end, powering off is none either: it may come as one.
+    if (job.boot.reboots) child.kill("SIGKILL");
   });
   const [code] = await Promise.all([ended(child), new Promise((resolve) => lines.once("close", resolve))]);
   clearTimeout(timer);
