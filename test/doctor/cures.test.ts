@@ -277,6 +277,16 @@ test("a step that fails: all before it is undone, and it is said; a file that so
   await assert.rejects(applyPlan(failing, lab), /no such program; what had been done was undone/);
   assert.deepEqual(stateOf(lab.made.prefix), before);
 
+  const interrupt = new AbortController();
+  const interrupted = applyPlan(plan, {
+    host: lab.host,
+    state: lab.state,
+    signal: interrupt.signal,
+    onEvent: (event) => event.event === "done" && event.step === 1 && interrupt.abort(),
+  });
+  await assert.rejects(interrupted, { kind: "canceled", message: /what had been done was undone/ });
+  assert.deepEqual(stateOf(lab.made.prefix), before, "after Ctrl-C");
+
   await applyPlan(plan, lab);
   await assert.rejects(applyPlan(plan, lab), { code: "CURE_EXISTS" });
   lab.made.write({ "/etc/modprobe.d/overlay-native-diff.conf": "mine\n" });

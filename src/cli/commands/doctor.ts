@@ -47,7 +47,8 @@ export function define(command: Command, cli: Cli): void {
   type Options = EvidenceFlags & CureOptions & { readonly only?: boolean };
   command.action(async (directories: readonly string[], options: Options) => {
     const { only = false, ...flags } = options;
-    if (await giveEvidence(cli, command, flags, directories)) return;
+    const isCure = asksForCure(options);
+    if (!isCure && (await giveEvidence(cli, command, flags, directories))) return;
     const { examine } = await import("../../doctor/doctor.ts");
     const { root, json, quiet } = cli.globals(command);
     const look = (): Promise<Diagnosis> =>
@@ -59,9 +60,7 @@ export function define(command: Command, cli: Cli): void {
         lamellaRoot: root,
         signal: cli.signal,
       });
-    if (asksForCure(options)) {
-      return runCure({ cli, command, options, examine: look });
-    }
+    if (isCure) return runCure({ cli, command, options, examine: look });
     const diagnosis = await look();
     if (!diagnosis.healthy) cli.exitStatus = findingsStatus;
     if (json) return cli.printJson(diagnosis);

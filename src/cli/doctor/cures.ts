@@ -5,13 +5,16 @@ import { type Command, Option } from "commander";
 import type { Plan } from "../../doctor/cures/plan.ts";
 import type { RunOptions } from "../../doctor/cures/run.ts";
 import type { Diagnosis } from "../../doctor/doctor.ts";
+import type { BuildTime } from "../../doctor/measure/docker-build.ts";
 import { parseSize } from "../../drivers/option-values.ts";
 import { LamellaError } from "../../errors/lamella-error.ts";
+import { humanDuration } from "../../lib/human-duration.ts";
 import type { Cli } from "../cli.ts";
 import { stdoutStyle } from "../style.ts";
 import { usageError } from "../usage-error.ts";
+import type { EvidenceFlags } from "./evidence-options.ts";
 
-export interface CureOptions {
+export interface CureOptions extends Partial<Pick<EvidenceFlags, "measure" | "entries">> {
   readonly fix?: string;
   readonly undo?: string;
   readonly finish?: string;
@@ -32,6 +35,7 @@ failed, and then all is as it was. A finding that is not there is nothing to do:
 Example:
   lamella doctor --fix naive-diff-redirect-dir --dry-run    what would be done
   sudo lamella doctor --fix naive-diff-redirect-dir         shows it, asks, does it
+  sudo lamella doctor --fix naive-diff-redirect-dir --measure    times a small docker build before and after
   sudo lamella doctor --undo naive-diff-redirect-dir        as it was before
   sudo lamella doctor --finish orphan-layers                no way back: removes what was kept
   sudo lamella doctor --fix naive-diff-driver --size 200G   on ZFS: the size of the volume`;
@@ -111,7 +115,8 @@ async function fix({ cli, command, options, examine }: CureCall, id: string, run
   const { json, quiet } = cli.globals(command);
   const { imageFile, keepLayers, mountUnit } = options;
   const choices = { volumeBytes: sizeOf(options.size), imageFile, keepLayers, mountUnit };
-  const plan = await planCure(await examine(), id, { host: run.host, choices });
+  const diagnosis = await examine();
+  const plan = await planCure(diagnosis, id, { host: run.host, choices });
   const report = (outcome: string, more: object = {}): void => {
     if (json) cli.printJson({ schema: 1, id, outcome, ...(plan && { plan: shown(plan) }), ...more });
   };
@@ -135,17 +140,40 @@ async function fix({ cli, command, options, examine }: CureCall, id: string, run
   }
   const { applyPlan } = await import("../../doctor/cures/run.ts");
   const { say, onEvent } = await telling(cli, { quiet: quiet || json });
+  const slow = await timeSteps(cli, plan, diagnosis, options);
   await applyPlan(plan, { ...run, say, onEvent });
-  const after = (await examine()).findings.filter((one) => one.id === id && one.subject === plan.subject);
-  report("cured", { stillThere: after.length > 0 });
+  const cured = await examine();
+  const after = cured.findings.filter((one) => one.id === id && one.subject === plan.subject);
+  const fast = slow && (await timeSteps(cli, plan, cured, options));
+  report("cured", { stillThere: after.length > 0, ...(slow && fast && { beforeMs: slow.ms, afterMs: fast.ms }) });
   if (json || quiet) return;
   const style = stdoutStyle();
   for (const { source, said } of plan.before) cli.print(`${style.dim("before")}  ${source}: ${said}`);
   const still = after.flatMap(({ evidence }) => evidence.map(({ source, said }) => `${source}: ${said}`));
   for (const line of still.length > 0 ? still : [`${id} is not found any more`])
     cli.print(`${style.dim("after")}   ${line}`);
+  if (slow && fast) cli.print(comparison(slow, fast));
   for (const one of plan.byHand) cli.print(`${style.yellow("by hand")} ${one}`);
   cli.print(`Done. \`lamella doctor --undo ${id}\` puts all back, \`--finish ${id}\` ends the cure.`);
+}
+
+/** A small build with the daemon that the plan stops, if `--measure` asks for it. */
+async function timeSteps(
+  cli: Cli,
+  { downtime }: Plan,
+  { facts }: Diagnosis,
+  { measure: wanted, entries = 20_000 }: CureOptions,
+): Promise<BuildTime | undefined> {
+  const docker = facts.docker.find((one) => one.running && downtime?.engines.includes(`Docker (${one.root})`));
+  if (wanted === undefined || docker === undefined) return undefined;
+  const { measure } = await import("../../doctor/measure/measure.ts");
+  const image = wanted === true ? {} : { image: wanted };
+  return (await measure({ root: docker.root, docker, entries, ...image, signal: cli.signal })).build;
+}
+
+function comparison(slow: BuildTime, fast: BuildTime): string {
+  const times = `${humanDuration(slow.ms)} before, ${humanDuration(fast.ms)} after`;
+  return `A docker build of ${slow.steps} small steps: ${times}, ${(slow.ms / fast.ms).toFixed(1)} times as fast.`;
 }
 
 async function undo({ cli, command }: CureCall, id: string, run: RunOptions): Promise<void> {

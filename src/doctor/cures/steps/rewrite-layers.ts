@@ -47,7 +47,7 @@ export const rewriteLayers: StepKind<RewriteLayersStep> = {
     using _kept = withoutDocker(context.host, root);
     const home = homeOf(root, context);
     let kept = 0;
-    for (const id of readdirSync(home)) {
+    for (const id of layersIn(home)) {
       const layer = `${home}/${id}`;
       const diff = `${layer}/diff`;
       const before = `${layer}/${beforeName}`;
@@ -68,10 +68,14 @@ export const rewriteLayers: StepKind<RewriteLayersStep> = {
 
   finish: async ({ root }, context) => {
     const home = homeOf(root, context);
-    for (const id of readdirSync(home)) await removeTreeInBackground(bytesOfText(`${home}/${id}/${beforeName}`));
+    for (const id of layersIn(home)) await removeTreeInBackground(bytesOfText(`${home}/${id}/${beforeName}`));
     return undefined;
   },
 };
+
+function layersIn(home: string): string[] {
+  return existsSync(home) ? readdirSync(home) : [];
+}
 
 function homeOf(root: string, { host }: StepContext): string {
   return `${host.view.at(root)}/overlay2`;
