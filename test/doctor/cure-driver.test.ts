@@ -1,6 +1,8 @@
 /** Cures that change Docker's storage driver, on a real dockerd: vfs to overlay2 in place, and on ZFS in a file. */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { realHost } from "../../src/doctor/cures/cure-host.ts";
@@ -10,7 +12,7 @@ import { applyPlan, finishCure, undoCure } from "../../src/doctor/cures/run.ts";
 import { examine } from "../../src/doctor/doctor.ts";
 import type { FindingId } from "../../src/doctor/findings/finding.ts";
 import { readMountInfo } from "../../src/fs/mountinfo.ts";
-import { mountAt } from "../../src/fs/mounts.ts";
+import { mountAt, sleepSync } from "../../src/fs/mounts.ts";
 import { CliLab } from "../e2e/cli-harness.ts";
 import { runKilled } from "../support/killed-cure.ts";
 import { run } from "../support/loop-devices.ts";
@@ -117,8 +119,8 @@ test("a data root on ZFS: an ext4 in a file, mounted there for good; undone and 
   const root = join(place.directory, "docker");
   zfs("create", `${place.pool}/docker`);
   // Not this machine's /etc/fstab.
-  const etc = join(place.directory, "etc");
-  run("cp", "-a", "/etc", etc);
+  const etc = mkdtempSync(join(tmpdir(), "lamella-etc-"));
+  run("cp", "-a", "/etc/.", etc);
   run("mount", "--bind", etc, "/etc");
   writeFileSync("/etc/fstab", "# mine\n");
   using docker = (await PlainDocker.start({ settings, dataRoot: root })) as PlainDocker | string as PlainDocker;
@@ -165,10 +167,20 @@ test("a data root on ZFS: an ext4 in a file, mounted there for good; undone and 
     assert.deepEqual(contentsOf(docker), contents);
   } finally {
     docker[Symbol.dispose]();
-    run("umount", "/etc");
     // Before the pool goes: zfs-fuse waits for all file systems then, and they would wait for it.
     for (const { type, mountPoint } of readMountInfo().reverse())
-      if (type === "ext4" && mountPoint.startsWith(place.directory)) run("umount", mountPoint);
+      if (type === "ext4" && mountPoint.startsWith(place.directory)) unmountPatiently(mountPoint);
+    unmountPatiently("/etc");
     rmSync(etc, { recursive: true, force: true });
   }
 });
+
+/** Whoever is ending may still have files open. */
+function unmountPatiently(path: string): void {
+  for (let i = 0; ; i++) {
+    const { status, stderr } = spawnSync("umount", [path], { encoding: "utf8" });
+    if (status === 0) return;
+    if (i > 100) throw new Error(stderr);
+    sleepSync(100);
+  }
+}

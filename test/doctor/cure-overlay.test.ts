@@ -44,9 +44,10 @@ test("redirect_dir on: found, planned, cured, undone; a container's renamed dire
   assert.match(unasked.stderr, /--yes/);
 
   const pid = docker.pid;
-  const cured = doctor("--fix", id, "--yes");
+  const cured = doctor("--fix", id, "--yes", "--measure", "--entries", "3000");
   assert.equal(cured.status, 0, cured.stdout + cured.stderr);
   assert.match(cured.stdout, /docker info: Native Overlay Diff: true/);
+  assert.match(cured.stdout, /A docker build of 5 small steps: \S+ before, \S+ after, \d+\.\d times as fast/);
   assert.match(cured.stdout, /wrote 1 layers without redirects/);
   assert.equal(parameterNow("redirect_dir"), "N");
   assert.equal(docker.status("Native Overlay Diff"), "true");

@@ -4,7 +4,7 @@
  * started again: its process ID is in a file.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -111,11 +111,22 @@ export class PlainDocker implements Disposable {
     const { pid } = this;
     if (pid !== undefined) {
       process.kill(pid, "SIGTERM");
-      for (let i = 0; i < 200 && this.pid !== undefined; i++) sleepSync(50);
-      if (this.pid !== undefined) process.kill(this.pid, "SIGKILL");
+      for (let i = 0; i < 400 && hasThreads(pid); i++) {
+        if (i === 200) process.kill(pid, "SIGKILL");
+        sleepSync(50);
+      }
     }
     for (const { mountPoint } of readMountInfo().reverse())
       if (mountPoint.startsWith(`${this.directory}/`)) umount(mountPoint);
     spawnSync("rm", ["-rf", "--one-file-system", this.directory]);
+  }
+}
+
+/** False when there is nothing of a process but its zombie. One with threads left is still closing files. */
+function hasThreads(pid: number): boolean {
+  try {
+    return existsSync(`/proc/${pid}/exe`) || readdirSync(`/proc/${pid}/task`).length > 1;
+  } catch {
+    return false;
   }
 }
