@@ -8,8 +8,8 @@ export interface Result {
   /** Wall times in milliseconds, one a pair. */
   readonly ours: readonly number[];
   readonly theirs: readonly number[];
-  /** The most that the ratio of the medians may be. */
-  readonly limit: number;
+  /** The most that the ratio of the medians may be; without one it is for information. */
+  readonly limit?: number;
   /** Peak memory of our process while it did this. */
   readonly peakBytes?: number;
   readonly note?: string;
