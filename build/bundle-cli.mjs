@@ -36,8 +36,9 @@ const bundle = (source, outfile, banner = "") =>
     entryPoints: [source],
     outfile,
     bundle: true,
-    minify: true,
-    keepNames: true,
+    minifyWhitespace: true,
+    minifySyntax: true,
+    // Names stay as they are: `keepNames` would define each function's again whenever one is made, in every request.
     format: "esm",
     platform: "node",
     // Node 20 has no `using`; what is kept here of it is lowered.
@@ -46,7 +47,9 @@ const bundle = (source, outfile, banner = "") =>
     allowOverwrite: true,
     external: ["koffi", "lmdb"],
     plugins: [keepPlaces(dirname(outfile))],
-    banner: { js: `${banner}import{createRequire}from"node:module";const require=createRequire(import.meta.url);` },
+    banner: {
+      js: `${banner}import{createRequire as requireFor}from"node:module";const require=requireFor(import.meta.url);`,
+    },
   });
 
 const threads = readdirSync(join(project, "src"), { recursive: true })

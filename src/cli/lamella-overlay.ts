@@ -83,7 +83,7 @@ async function stay({ source, target, options, tells }: Arguments): Promise<void
   const log = request.log === undefined ? undefined : resolve(request.log);
   const how = { source, onError: errors.say };
   const union = await mountUnion({ ...request, allowOther }, bytesOfText(target), how);
-  process.chdir("/");
+  void union.settled.then(() => process.chdir("/"));
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
     process.on(signal, () => {
       union.unmount();

@@ -20,16 +20,26 @@ const ETXTBSY = 26;
 
 const cannot: readonly number[] = [-EPERM, -EBADF, -EXDEV, -EINVAL, -EOPNOTSUPP, -ENOSYS, -ENOTTY, -ETXTBSY];
 const CHUNK = 1 << 30;
+/** So much is copied before the disk is to begin with it. */
+const WRITE_BEHIND = 32 << 20;
 
 /** Copies file contents between one pair of file systems, and remembers which ways work there. */
 export class FileCopier {
   #reflink = true;
   #range = true;
   #buffer: Buffer | undefined;
+  readonly #chunk: number;
+  readonly #writesBehind: boolean;
   /** Bytes copied, holes and shared extents not counted. */
   copiedBytes = 0;
   /** Files that share their extents with the source. */
   reflinked = 0;
+
+  /** `writesBehind`: the copies are to be synced, so that the disk may begin while they are made. */
+  constructor(options: { readonly writesBehind?: boolean } = {}) {
+    this.#writesBehind = options.writesBehind ?? false;
+    this.#chunk = this.#writesBehind ? WRITE_BEHIND : CHUNK;
+  }
 
   /** `sizeBytes` and `blocks` (of 512 bytes) are the source's; both files stand at offset 0. */
   copy(fromFd: number, toFd: number, sizeBytes: number, blocks: number): void {
@@ -74,7 +84,7 @@ export class FileCopier {
   #extent(fromFd: number, toFd: number, lengthBytes: number): void {
     let left = lengthBytes;
     while (left > 0 && this.#range) {
-      const n = raw.copy_file_range(fromFd, toFd, Math.min(left, CHUNK));
+      const n = raw.copy_file_range(fromFd, toFd, Math.min(left, this.#chunk));
       if (n === -EINTR) continue;
       if (n < 0) {
         if (!cannot.includes(n)) throw new SyscallError("copy_file_range", -n);
@@ -85,6 +95,8 @@ export class FileCopier {
       if (n === 0) break;
       left -= n;
       this.copiedBytes += n;
+      // Of the whole file: what is under way already is left alone.
+      if (this.#writesBehind && n === this.#chunk) raw.startWriting(toFd, 0, 0);
     }
     this.#buffer ??= Buffer.allocUnsafeSlow(256 * 1024);
     while (left > 0) {

@@ -18,6 +18,7 @@
  */
 import type { ByteString } from "../lib/bytes.ts";
 import type { Stat, StatFs } from "../sys/syscalls.ts";
+import type { SlowCall } from "./slow-calls.ts";
 
 /** Who asks. The object is the session's, and holds for the call alone. */
 export interface Caller {
@@ -73,6 +74,12 @@ export interface DirectorySink {
   addEntry(name: ByteString, offset: number, entry: Entry): void;
 }
 
+/** Answered by `read` and `fsync` in place of a result, when another thread will tell the kernel. No errno is as low. */
+export const LATER = -65536;
+
+/** The most that `Kernel.store` takes, in bytes. */
+export const STORE_MAX = 64 * 1024;
+
 /** What the file system may ask of the kernel once it is mounted. */
 export interface Kernel {
   /** True when opened files can be passed through: the kernel then reads and writes them without asking. */
@@ -80,6 +87,16 @@ export interface Kernel {
   /** Registers an open file for passthrough; its ID (> 0), or a negative errno. */
   openBacking(fd: number): number;
   closeBacking(id: number): void;
+  /**
+   * Has another thread make a call that may wait for the disk, and answer with its result. LATER, which is then to be
+   * answered here; undefined where there is no such thread, or too much waits for it already.
+   */
+  later(call: SlowCall): typeof LATER | undefined;
+  /**
+   * Puts the whole content of a file of at most STORE_MAX bytes, read from `fd`, into the kernel's cache: it need not ask for
+   * it, nor for the access time that asking would change.
+   */
+  store(node: number, fd: number): void;
   /** The kernel is to ask anew for the attributes of a node, which have changed by what was asked of another one. */
   attributesChanged(node: number): void;
 }
@@ -95,6 +112,8 @@ export interface FileSystem {
   lookup(parent: number, name: ByteString): Answer<Entry>;
   forget(node: number, count: number): void;
   getattr(node: number, handle: number | undefined): Answer<Stat>;
+  /** True for an ID whose object the kernel may change by another one: it is not to keep what it is told of it. */
+  isStale?(node: number): boolean;
   setattr?(node: number, changes: Changes): Answer<Stat>;
   readlink?(node: number): Answer<ByteString>;
   /** Everything but directories and symbolic links. `device`: major and minor. */
@@ -119,13 +138,14 @@ export interface FileSystem {
   create?(parent: number, name: ByteString, how: Creation & { readonly flags: number }): Answer<Entry & Opened>;
   /** An open file without a name. */
   tmpfile?(parent: number, how: Creation & { readonly flags: number }): Answer<Entry & Opened>;
-  /** Fills `into` from `offset` on; the bytes read, fewer only at the end of the file. */
+  /** Fills `into` from `offset` on; the bytes read, fewer only at the end of the file; or LATER. */
   read?(handle: number, into: Uint8Array, offset: number): number;
   /** The bytes written. */
   write?(handle: number, from: Uint8Array, at: { readonly offset: number; readonly killPrivileges: boolean }): number;
   /** One of the descriptors of an open file is closed. */
   flush?(handle: number): number;
   release?(handle: number): void;
+  /** May answer LATER. */
   fsync?(handle: number, how: { readonly dataOnly: boolean }): number;
   opendir?(node: number): Answer<Opened>;
   readdir?(handle: number, offset: number, sink: DirectorySink): number;

@@ -3,6 +3,7 @@
  * operation answers the length of the reply's body in bytes, or a negative errno.
  */
 import * as C from "../sys/constants.ts";
+import type { Stat } from "../sys/syscalls.ts";
 import type { Answer, Changes, Creation, Entry, FileSystem } from "./file-system.ts";
 import * as P from "./protocol.ts";
 import { decodeDevice, type Reply } from "./reply.ts";
@@ -37,8 +38,8 @@ function entry(reply: Reply, answer: Answer<Entry> | undefined): number {
   return told(answer, (value) => reply.entry(value));
 }
 
-function creation(request: Request, mode: number, umask: number): Creation {
-  return { mode, umask, caller: request };
+function newFile(request: Request): Creation & { readonly flags: number } {
+  return { mode: C.S_IFREG | request.u32(4), umask: request.u32(8), caller: request, flags: request.u32(0) };
 }
 
 function changes(request: Request): Changes {
@@ -56,6 +57,11 @@ function changes(request: Request): Changes {
     killPrivileges: (valid & P.FATTR_KILL_SUIDGID) !== 0,
     handle: given(P.FATTR_FH, () => request.u64(8)),
   };
+}
+
+function attributes(fs: FileSystem, request: Request, reply: Reply, stat: Stat): number {
+  const length = reply.attributes(stat);
+  return fs.isStale?.(request.node) ? reply.passing(length) : length;
 }
 
 /** Attributes are first asked how long they are (`size` 0), then for themselves. */
@@ -145,7 +151,10 @@ function copyRange(fs: FileSystem, request: Request, reply: Reply): number {
 function statx(fs: FileSystem, request: Request, reply: Reply): number {
   if (!fs.birthTime) return -ENOSYS;
   const handle = (request.u32(0) & P.FUSE_GETATTR_FH) === 0 ? undefined : request.u64(8);
-  return told(fs.getattr(request.node, handle), (stat) => reply.extended(stat, fs.birthTime?.(request.node)));
+  return told(fs.getattr(request.node, handle), (stat) => {
+    const length = reply.extended(stat, fs.birthTime?.(request.node));
+    return fs.isStale?.(request.node) ? reply.passing(length) : length;
+  });
 }
 
 /** The operations that are answered, by opcode. */
@@ -155,12 +164,13 @@ export const operations: readonly (Operation | undefined)[] = byOpcode([
     P.op.GETATTR,
     (fs, request, reply) => {
       const handle = (request.u32(0) & P.FUSE_GETATTR_FH) === 0 ? undefined : request.u64(8);
-      return told(fs.getattr(request.node, handle), (stat) => reply.attributes(stat));
+      return told(fs.getattr(request.node, handle), (stat) => attributes(fs, request, reply, stat));
     },
   ],
   [
     P.op.SETATTR,
-    (fs, request, reply) => told(fs.setattr?.(request.node, changes(request)), (stat) => reply.attributes(stat)),
+    (fs, request, reply) =>
+      told(fs.setattr?.(request.node, changes(request)), (stat) => attributes(fs, request, reply, stat)),
   ],
   [
     P.op.READLINK,
@@ -177,14 +187,15 @@ export const operations: readonly (Operation | undefined)[] = byOpcode([
   [
     P.op.MKNOD,
     (fs, request, reply) => {
-      const how = { ...creation(request, request.u32(0), request.u32(8)), device: decodeDevice(request.u32(4)) };
+      const device = decodeDevice(request.u32(4));
+      const how = { mode: request.u32(0), umask: request.u32(8), caller: request, device };
       return entry(reply, fs.mknod?.(request.node, request.name(16), how));
     },
   ],
   [
     P.op.MKDIR,
     (fs, request, reply) => {
-      const how = creation(request, C.S_IFDIR | request.u32(0), request.u32(4));
+      const how = { mode: C.S_IFDIR | request.u32(0), umask: request.u32(4), caller: request };
       return entry(reply, fs.mkdir?.(request.node, request.name(8), how));
     },
   ],
@@ -203,14 +214,14 @@ export const operations: readonly (Operation | undefined)[] = byOpcode([
   [
     P.op.CREATE,
     (fs, request, reply) => {
-      const how = { ...creation(request, C.S_IFREG | request.u32(4), request.u32(8)), flags: request.u32(0) };
+      const how = newFile(request);
       return told(fs.create?.(request.node, request.name(16), how), (created) => reply.created(created));
     },
   ],
   [
     P.op.TMPFILE,
     (fs, request, reply) => {
-      const how = { ...creation(request, C.S_IFREG | request.u32(4), request.u32(8)), flags: request.u32(0) };
+      const how = newFile(request);
       return told(fs.tmpfile?.(request.node, how), (created) => reply.created(created));
     },
   ],

@@ -72,6 +72,8 @@ export const FOPEN_PASSTHROUGH = 128;
 
 /** In the place of an errno, in a message that answers nothing: attributes of a node, or its data, are not to be kept. */
 export const FUSE_NOTIFY_INVAL_INODE = 2;
+/** As that: data to be kept. */
+export const FUSE_NOTIFY_STORE = 4;
 
 /** ioctls on /dev/fuse. */
 export const FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;

@@ -94,6 +94,12 @@ export class Reply {
     return 16 + ATTR;
   }
 
+  /** Attributes that have been written may not be kept. `length` is theirs. */
+  passing(length: number): number {
+    this.u64(0, 0);
+    return length;
+  }
+
   /** fuse_statx_out; its length. `birth`: in seconds and nanoseconds. */
   extended(stat: Stat, birth: readonly [number, number] | undefined): number {
     const at = 32;

@@ -49,6 +49,11 @@ export class Request implements Caller {
     return this.#words[7] as number;
   }
 
+  /** The thread that asks; 0 where it is the kernel, or of another PID namespace. */
+  get pid(): number {
+    return this.#words[8] as number;
+  }
+
   /** A field of the opcode's structure, by its offset there. */
   u32(at: number): number {
     return this.#words[(IN_HEADER + at) >>> 2] as number;

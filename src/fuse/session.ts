@@ -7,18 +7,21 @@
  */
 import { SyscallError } from "../errors/syscall-error.ts";
 import * as raw from "../sys/raw.ts";
-import type { FileSystem, Kernel } from "./file-system.ts";
+import { Companion } from "./companion.ts";
+import { type FileSystem, type Kernel, LATER, STORE_MAX } from "./file-system.ts";
 import { MAX_DATA, negotiate } from "./negotiate.ts";
 import { forget, operations } from "./operations.ts";
 import {
   FUSE_DEV_IOC_BACKING_CLOSE,
   FUSE_DEV_IOC_BACKING_OPEN,
   FUSE_NOTIFY_INVAL_INODE,
+  FUSE_NOTIFY_STORE,
   OUT_HEADER,
   op,
 } from "./protocol.ts";
 import { Reply } from "./reply.ts";
 import { Request } from "./request.ts";
+import type { SlowCall, SlowCalls } from "./slow-calls.ts";
 
 const ENOENT = 2;
 const EINTR = 4;
@@ -39,6 +42,8 @@ const LONGEST_REQUEST = MAX_DATA + 4096;
 export interface SessionOptions {
   /** Let files be passed through where the kernel can. */
   readonly passthrough?: boolean;
+  /** Makes the calls that may wait. */
+  readonly slowCalls?: SlowCalls;
   /** Hears of what a file system threw that is no system call's errno. */
   readonly onError?: (error: unknown) => void;
 }
@@ -50,12 +55,14 @@ export interface SessionOptions {
 export function serve(fd: number, fileSystem: FileSystem, options: SessionOptions = {}): void {
   const request = new Request(LONGEST_REQUEST);
   const reply = new Reply(MAX_DATA, fileSystem.validSec);
+  const companion = new Companion();
   for (;;) {
     const n = raw.read(fd, request.buffer);
     if (n === -ENODEV || n === -ECONNABORTED) return;
     if (n === -ENOENT || n === -EINTR || n === -EAGAIN) continue;
     if (n < 0) throw new SyscallError("read", -n, "/dev/fuse");
     request.length = n;
+    companion.asked(request.pid);
     const opcode = request.opcode;
     if (opcode === op.FORGET || opcode === op.BATCH_FORGET) {
       forget(fileSystem, request);
@@ -63,6 +70,7 @@ export function serve(fd: number, fileSystem: FileSystem, options: SessionOption
     }
     if (opcode === op.INTERRUPT) continue;
     const result = opcode === op.INIT ? begin(fd, fileSystem, request, reply, options) : answer();
+    if (result === LATER) continue;
     send(fd, reply, reply.head(result, request.uniqueLow, request.uniqueHigh));
     if (opcode === op.DESTROY) return;
   }
@@ -82,7 +90,9 @@ export function serve(fd: number, fileSystem: FileSystem, options: SessionOption
 
 function begin(fd: number, fs: FileSystem, request: Request, reply: Reply, options: SessionOptions): number {
   const { length, begun, passthrough } = negotiate(request, reply, { passthrough: options.passthrough ?? false });
-  if (begun) fs.mounted?.(kernelOf(fd, passthrough));
+  const later = (call: SlowCall): typeof LATER | undefined =>
+    options.slowCalls?.begin(call, request.uniqueLow, request.uniqueHigh) ? LATER : undefined;
+  if (begun) fs.mounted?.(kernelOf(fd, passthrough, later));
   return length;
 }
 
@@ -96,15 +106,18 @@ function send(fd: number, reply: Reply, length: number): void {
   }
 }
 
-function kernelOf(fuseFd: number, passthrough: boolean): Kernel {
+function kernelOf(fuseFd: number, passthrough: boolean, later: Kernel["later"]): Kernel {
   const backing = Buffer.alloc(16);
   // fuse_out_header, fuse_notify_inval_inode_out: the node, and an offset below 0, as no data is meant.
   const notice = Buffer.alloc(OUT_HEADER + 24);
   notice.writeUInt32LE(notice.length, 0);
   notice.writeInt32LE(FUSE_NOTIFY_INVAL_INODE, 4);
   notice.writeBigInt64LE(-1n, OUT_HEADER + 8);
+  const stored = Buffer.alloc(OUT_HEADER + 24 + STORE_MAX);
+  const content = stored.subarray(OUT_HEADER + 24);
   return {
     passthrough,
+    later,
     attributesChanged: (node) => {
       notice.writeBigUInt64LE(BigInt(node), OUT_HEADER);
       raw.write(fuseFd, notice);
@@ -117,6 +130,16 @@ function kernelOf(fuseFd: number, passthrough: boolean): Kernel {
     closeBacking: (id) => {
       backing.writeUInt32LE(id, 0);
       raw.ioctl(fuseFd, FUSE_DEV_IOC_BACKING_CLOSE, backing);
+    },
+    store: (node, file) => {
+      const length = raw.pread64(file, content, STORE_MAX, 0);
+      if (length <= 0) return;
+      // fuse_notify_store_out. What is not taken will be asked for.
+      stored.writeUInt32LE(OUT_HEADER + 24 + length, 0);
+      stored.writeInt32LE(FUSE_NOTIFY_STORE, 4);
+      stored.writeBigUInt64LE(BigInt(node), OUT_HEADER);
+      stored.writeUInt32LE(length, OUT_HEADER + 16);
+      raw.write(fuseFd, stored, OUT_HEADER + 24 + length);
     },
   };
 }

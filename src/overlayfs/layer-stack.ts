@@ -20,10 +20,10 @@ import { type ByteString, compareBytes, textOfBytes } from "../lib/bytes.ts";
 import * as C from "../sys/constants.ts";
 import type { OwnedFd, Stat } from "../sys/syscalls.ts";
 import { DirectoryLayer } from "./directory-layer.ts";
-import type { DirectoryPart, Layer, MergedEntry, Place } from "./layer.ts";
+import type { DirectoryPart, Layer, LayerEntry, MergedEntry, Place } from "./layer.ts";
 import { type LayerMarks, longestMarked, markName, opaqueName, opaqueXattrs, visibleXattr } from "./layer-marks.ts";
 
-export type { DirectoryPart, Layer, MergedEntry, Place } from "./layer.ts";
+export type { DirectoryPart, Layer, LayerEntry, MergedEntry, Place } from "./layer.ts";
 
 /** True for a character device 0:0. */
 export function isWhiteoutDevice(stat: Stat): boolean {
@@ -66,18 +66,24 @@ interface Search {
 }
 
 /** What one layer has for a search. */
-interface Found {
-  readonly path: ByteString;
+interface Found extends DirectoryPart {
   readonly stat: Stat;
-  readonly xattrWhiteouts: boolean;
 }
+
+/** Of all that is no directory. */
+const noParts: readonly DirectoryPart[] = [];
+const nothingAround = { before: "", after: "" } as const;
 
 export class LayerStack implements Disposable {
   readonly #layers: readonly Layer[];
   /** Of the uppermost layer, and of all others. */
   readonly #upperMarks: LayerMarks;
   readonly #lowerMarks: LayerMarks;
-  readonly #prefix: ByteString;
+  /** The names of overlay's own attributes. */
+  readonly #whiteout: ByteString;
+  readonly #metacopy: ByteString;
+  readonly #opaque: ByteString;
+  readonly #redirect: ByteString;
   /** The root of the merged view. */
   readonly root: MergedEntry;
 
@@ -86,7 +92,10 @@ export class LayerStack implements Disposable {
     this.#layers = layers;
     this.#upperMarks = marks.upperMarks === undefined ? marks : { prefix: marks.prefix, marks: marks.upperMarks };
     this.#lowerMarks = marks;
-    this.#prefix = marks.prefix;
+    this.#whiteout = `${marks.prefix}whiteout`;
+    this.#metacopy = `${marks.prefix}metacopy`;
+    this.#opaque = `${marks.prefix}opaque`;
+    this.#redirect = `${marks.prefix}redirect`;
     const parts: DirectoryPart[] = [];
     for (const [index, layer] of layers.entries()) {
       const xattrWhiteouts = this.#any(index)
@@ -135,9 +144,9 @@ export class LayerStack implements Disposable {
   lookupIn(directory: MergedEntry, name: ByteString): MergedEntry | undefined {
     const search: Search = { name, stop: false, isDirectory: false, metacopy: false };
     let parts: readonly Place[] = directory.parts;
-    let first: (Found & Place) | undefined;
-    let data: Place | undefined;
-    const merged: DirectoryPart[] = [];
+    let first: Found | undefined;
+    let data: Found | undefined;
+    let merged: DirectoryPart[] | undefined;
     for (let i = 0; !search.stop && i < parts.length; i++) {
       const part = parts[i] as DirectoryPart;
       const absolute = search.name.startsWith("/");
@@ -145,10 +154,11 @@ export class LayerStack implements Disposable {
         ? this.#findAbsolute(part.layer, search)
         : this.#findIn(part.layer, part.path, search.name, search, true, part.xattrWhiteouts);
       if (found) {
-        first ??= { ...found, layer: part.layer };
+        first ??= found;
         if (search.isDirectory) {
-          merged.push({ layer: part.layer, path: found.path, xattrWhiteouts: found.xattrWhiteouts });
-        } else if (!search.metacopy) data = { layer: part.layer, path: found.path };
+          merged ??= [];
+          merged.push({ layer: found.layer, path: found.path, xattrWhiteouts: found.xattrWhiteouts });
+        } else if (!search.metacopy) data = found;
       }
       // An absolute redirect goes on at the roots of the layers below, not in the other parts of the parent.
       if (!absolute && search.name.startsWith("/")) {
@@ -159,6 +169,7 @@ export class LayerStack implements Disposable {
     if (!first) return undefined;
     const path = join(directory.path, name);
     const place = { layer: first.layer, path: first.path };
+    const dataPlace = data === undefined || data === first ? place : { layer: data.layer, path: data.path };
     if (!search.isDirectory && !data) {
       throw new LamellaError(
         "data_loss",
@@ -169,25 +180,34 @@ export class LayerStack implements Disposable {
         },
       );
     }
-    return { path, stat: first.stat, place, data: data ?? place, parts: merged };
+    return { path, stat: first.stat, place, data: dataPlace, parts: merged ?? noParts };
   }
 
   /** The names of a merged directory in byte order. */
   list(directory: MergedEntry): ByteString[] {
+    return this.entries(directory)
+      .map(({ name }) => name)
+      .sort(compareBytes);
+  }
+
+  /** The names of a merged directory in no order, as the uppermost layer that has each lists it. */
+  entries(directory: Pick<MergedEntry, "parts">): LayerEntry[] {
     const hidden = new Set<ByteString>();
-    const names: ByteString[] = [];
+    const seen: LayerEntry[] = [];
+    const isMerged = directory.parts.length > 1;
     for (const part of directory.parts) {
       const layer = this.#layer(part.layer);
       const entries = layer.list(part.path);
       if (this.#any(part.layer))
         for (const { name } of entries) if (isMarkName(name)) hidden.add(name).add(markedBy(name));
-      for (const { name, type } of entries) {
+      for (const { name, type, inoLow, inoHigh } of entries) {
         if (hidden.has(name)) continue;
-        hidden.add(name);
-        if (!this.#isWhiteoutName(layer, part, name, type)) names.push(name);
+        if (isMerged) hidden.add(name);
+        if (!this.#isWhiteoutName(layer, part, name, type))
+          seen.push({ name, type, inoLow, inoHigh, layer: part.layer });
       }
     }
-    return names.sort(compareBytes);
+    return seen;
   }
 
   /** The names that one layer has in a merged directory, or hides there, in no order. */
@@ -253,12 +273,7 @@ export class LayerStack implements Disposable {
 
   #isWhiteout(layer: Layer, path: ByteString, stat: Stat, xattrWhiteouts: boolean): boolean {
     if (isWhiteoutDevice(stat)) return true;
-    return (
-      xattrWhiteouts &&
-      isRegular(stat) &&
-      stat.size === 0 &&
-      layer.getxattr(path, `${this.#prefix}whiteout`) !== undefined
-    );
+    return xattrWhiteouts && isRegular(stat) && stat.size === 0 && layer.getxattr(path, this.#whiteout) !== undefined;
   }
 
   /** Follows an absolute name from a layer's root, component by component (`ovl_lookup_layer`). */
@@ -288,7 +303,7 @@ export class LayerStack implements Disposable {
     search: Search,
     last: boolean,
     xattrWhiteouts: boolean,
-    around: { readonly before: ByteString; readonly after: ByteString } = { before: "", after: "" },
+    around: { readonly before: ByteString; readonly after: ByteString } = nothingAround,
   ): Found | undefined {
     const layer = this.#layer(index);
     if (this.#any(index)) return this.#findByAnyMark(index, directory, name, { search, xattrWhiteouts });
@@ -309,20 +324,20 @@ export class LayerStack implements Disposable {
         search.stop = true;
         return undefined;
       }
-      search.metacopy = isRegular(stat) && layer.getxattr(path, `${this.#prefix}metacopy`) !== undefined;
+      search.metacopy = isRegular(stat) && layer.getxattr(path, this.#metacopy) !== undefined;
       search.stop = !search.metacopy;
       if (search.metacopy && !bottom) this.#followRedirect(layer, path, search, around);
-      return { path, stat, xattrWhiteouts: false };
+      return { layer: index, path, stat, xattrWhiteouts: false };
     }
     if (last) search.isDirectory = true;
-    if (bottom) return { path, stat, xattrWhiteouts: false };
-    const opaque = layer.getxattr(path, `${this.#prefix}opaque`)?.toString("latin1");
+    if (bottom) return { layer: index, path, stat, xattrWhiteouts: false };
+    const opaque = layer.getxattr(path, this.#opaque)?.toString("latin1");
     if (opaque === "y") {
       search.stop = true;
-      return { path, stat, xattrWhiteouts: false };
+      return { layer: index, path, stat, xattrWhiteouts: false };
     }
     this.#followRedirect(layer, path, search, around);
-    return { path, stat, xattrWhiteouts: index > 0 && opaque === "x" };
+    return { layer: index, path, stat, xattrWhiteouts: index > 0 && opaque === "x" };
   }
 
   /** The same where every mark counts. */
@@ -341,7 +356,8 @@ export class LayerStack implements Disposable {
     if (!stat || this.#isWhiteout(layer, path, stat, xattrWhiteouts) || (search.isDirectory && !isDirectory(stat)))
       return undefined;
     search.isDirectory = isDirectory(stat);
-    return { path, stat, xattrWhiteouts: search.isDirectory && this.#mayHideByXattr(index, path) };
+    const hides = search.isDirectory && this.#mayHideByXattr(index, path);
+    return { layer: index, path, stat, xattrWhiteouts: hides };
   }
 
   /** True when empty files of a directory may be whiteouts, where every mark counts. */
@@ -366,7 +382,7 @@ export class LayerStack implements Disposable {
     search: Search,
     around: { readonly before: ByteString; readonly after: ByteString },
   ): void {
-    const redirect = layer.getxattr(path, `${this.#prefix}redirect`)?.toString("latin1");
+    const redirect = layer.getxattr(path, this.#redirect)?.toString("latin1");
     if (redirect === undefined || redirect === "") return;
     if (redirect.startsWith("/")) {
       search.stop = false;

@@ -11,7 +11,7 @@ import type { DirEntry, OwnedFd, Stat } from "../sys/syscalls.ts";
 export interface Layer extends Disposable {
   /** Opens any object for its identity alone (O_PATH); undefined in a layer whose objects have no file handles. */
   openPath(path: ByteString): OwnedFd | undefined;
-  /** lstat; undefined when there is nothing of that name. */
+  /** lstat, a new object each time; undefined when there is nothing of that name. */
   stat(path: ByteString): Stat | undefined;
   /** The names in a directory, in any order, without `.` and `..`. */
   list(path: ByteString): readonly DirEntry[];
@@ -44,6 +44,11 @@ export interface Place {
 export interface DirectoryPart extends Place {
   /** The directory is marked (`opaque` = "x"): empty regular files with the `whiteout` attribute in it are whiteouts. */
   readonly xattrWhiteouts: boolean;
+}
+
+/** One name of a merged directory. Type and inode number are those of the object in that layer. */
+export interface LayerEntry extends DirEntry {
+  readonly layer: number;
 }
 
 /** One object of the merged view. */

@@ -36,7 +36,9 @@ const numbers = {
   setresuid: [117, 147], setresgid: [119, 149], socket: [41, 198], close_range: [436, 436],
   openat2: [437, 437], mount_setattr: [442, 442], fchmodat2: [452, 452], setxattrat: [463, 463], getxattrat: [464, 464],
   listxattrat: [465, 465], removexattrat: [466, 466], clock_gettime: [228, 113], quotactl: [179, 60],
-  quotactl_fd: [443, 443], socketpair: [53, 199], recvmsg: [47, 212], name_to_handle_at: [303, 264],
+  quotactl_fd: [443, 443], sched_setaffinity: [203, 122],
+  sched_getaffinity: [204, 123], sync_file_range: [277, 84],
+  preadv2: [327, 286], socketpair: [53, 199], recvmsg: [47, 212], name_to_handle_at: [303, 264],
 } as const;
 
 const column = arch() === "x64" ? 0 : 1;
@@ -69,6 +71,7 @@ const callLP = shape("lp");
 const callLPL = shape("lpl");
 const callLPLL = shape("lpll");
 const callLPLLL = shape("lplll");
+const callLPLLLL = shape("lpllll");
 const callLPLLP = shape("lpllp");
 const callLPLP = shape("lplp");
 const callLPLPLL = shape("lplpll");
@@ -149,6 +152,15 @@ export function pread64(fd: number, into: Uint8Array, length: number, offset: nu
   return out(callLPLL(nr.pread64, fd, into, length, offset));
 }
 
+const RWF_NOWAIT = 8;
+const vector = Buffer.alloc(16);
+/** As pread64, of what lies in memory alone: -EAGAIN where the disk would have to be asked, fewer bytes where it begins. */
+export function preadCached(fd: number, into: Uint8Array, offset: number): number {
+  vector.writeBigUInt64LE(koffi.address(into) as bigint, 0);
+  vector.writeBigUInt64LE(BigInt(into.length), 8);
+  return out(callLPLLLL(nr.preadv2, fd, vector, 1, offset, 0, RWF_NOWAIT));
+}
+
 export function write(fd: number, from: Uint8Array, length = from.length): number {
   return out(callLPL(nr.write, fd, from, length));
 }
@@ -179,6 +191,11 @@ export function fdatasync(fd: number): number {
 
 export function syncfs(fd: number): number {
   return out(callL(nr.syncfs, fd));
+}
+
+/** Begins to write a range of a file to disk, and waits for nothing (SYNC_FILE_RANGE_WRITE). */
+export function startWriting(fd: number, offset: number, length: number): number {
+  return out(callLLLL(nr.sync_file_range, fd, offset, length, 2));
 }
 
 export function copy_file_range(fromFd: number, toFd: number, length: number): number {
@@ -483,29 +500,40 @@ function procPath(dirfd: number, path: ByteString): ByteString {
   return path === "" ? `/proc/self/fd/${dirfd}` : `/proc/self/fd/${dirfd}/${path}`;
 }
 
+/**
+ * The kernel allocates and clears as much as it is offered, which for all that an attribute can be takes longer than the rest
+ * of the call. Almost all fit into this.
+ */
+const FIRST_OFFER = 512;
+
+/** Makes a call that fills `xattrBuffer`, again with more room when there was too little. */
+function offered(call: (room: number) => number): number {
+  const n = out(call(FIRST_OFFER));
+  return n === -ERANGE ? out(call(xattrBuffer.length)) : n;
+}
+
+function getxattrat(dirfd: number, room: number): number {
+  xattrArgs.writeUInt32LE(room, 8);
+  xattrArgs.writeUInt32LE(0, 12);
+  return callLPLPPL(nr.getxattrat, dirfd, pathA, C.AT_SYMLINK_NOFOLLOW, keyBuffer, xattrArgs, 16);
+}
+
 /** The value of `name` on `path` itself (never through a symlink), or -errno. The path must not be empty. */
 export function lgetxattrat(dirfd: number, path: ByteString, name: ByteString): Buffer | number {
   const badKey = put(keyBuffer, name);
   if (badKey) return badKey;
-  let n: number;
-  if (haveXattrAt) {
-    const bad = put(pathA, path);
-    if (bad) return bad;
-    xattrArgs.writeUInt32LE(xattrBuffer.length, 8);
-    xattrArgs.writeUInt32LE(0, 12);
-    n = out(callLPLPPL(nr.getxattrat, dirfd, pathA, C.AT_SYMLINK_NOFOLLOW, keyBuffer, xattrArgs, 16));
-  } else {
-    const bad = put(pathA, procPath(dirfd, path));
-    if (bad) return bad;
-    n = out(callPPPL(nr.lgetxattr, pathA, keyBuffer, xattrBuffer, xattrBuffer.length));
-  }
+  const bad = put(pathA, haveXattrAt ? path : procPath(dirfd, path));
+  if (bad) return bad;
+  const n = haveXattrAt
+    ? offered((room) => getxattrat(dirfd, room))
+    : offered((room) => callPPPL(nr.lgetxattr, pathA, keyBuffer, xattrBuffer, room));
   return n < 0 ? n : Buffer.from(xattrBuffer.subarray(0, n));
 }
 
 export function fgetxattr(fd: number, name: ByteString): Buffer | number {
   const bad = put(keyBuffer, name);
   if (bad) return bad;
-  const n = out(callLPPL(nr.fgetxattr, fd, keyBuffer, xattrBuffer, xattrBuffer.length));
+  const n = offered((room) => callLPPL(nr.fgetxattr, fd, keyBuffer, xattrBuffer, room));
   return n < 0 ? n : Buffer.from(xattrBuffer.subarray(0, n));
 }
 
@@ -516,21 +544,16 @@ function splitNames(n: number): ByteString[] {
 
 /** The names of the extended attributes of `path` itself, in the kernel's order, or -errno. The path must not be empty. */
 export function llistxattrat(dirfd: number, path: ByteString): ByteString[] | number {
-  let n: number;
-  if (haveXattrAt) {
-    const bad = put(pathA, path);
-    if (bad) return bad;
-    n = out(callLPLPL(nr.listxattrat, dirfd, pathA, C.AT_SYMLINK_NOFOLLOW, xattrBuffer, xattrBuffer.length));
-  } else {
-    const bad = put(pathA, procPath(dirfd, path));
-    if (bad) return bad;
-    n = out(callPPL(nr.llistxattr, pathA, xattrBuffer, xattrBuffer.length));
-  }
+  const bad = put(pathA, haveXattrAt ? path : procPath(dirfd, path));
+  if (bad) return bad;
+  const n = haveXattrAt
+    ? offered((room) => callLPLPL(nr.listxattrat, dirfd, pathA, C.AT_SYMLINK_NOFOLLOW, xattrBuffer, room))
+    : offered((room) => callPPL(nr.llistxattr, pathA, xattrBuffer, room));
   return n < 0 ? n : splitNames(n);
 }
 
 export function flistxattr(fd: number): ByteString[] | number {
-  const n = out(callLPL(nr.flistxattr, fd, xattrBuffer, xattrBuffer.length));
+  const n = offered((room) => callLPL(nr.flistxattr, fd, xattrBuffer, room));
   return n < 0 ? n : splitNames(n);
 }
 
@@ -706,6 +729,15 @@ export function setgroups(groups: readonly number[]): number {
   const list = Buffer.alloc(Math.max(4, groups.length * 4));
   for (const [i, group] of groups.entries()) list.writeUInt32LE(group, i * 4);
   return out(callLP(nr.setgroups, groups.length, list));
+}
+
+/** The processors that the calling thread may run on, one bit each; the bytes of the set, or -errno. */
+export function sched_getaffinity(into: Uint8Array): number {
+  return out(callLLP(nr.sched_getaffinity, 0, into.length, into));
+}
+
+export function sched_setaffinity(processors: Uint8Array): number {
+  return out(callLLP(nr.sched_setaffinity, 0, processors.length, processors));
 }
 
 /** User ids of the calling thread alone. */

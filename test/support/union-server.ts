@@ -19,6 +19,11 @@ export class UnionServer implements AsyncDisposable {
     this.#child.once("exit", (status) => this.#lines.emit("line", `exit ${status}`));
   }
 
+  /** Of the process that serves. */
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   /** Mounts a union; what was mounted before has been unmounted. */
   async mount(target: string, options: UnionOptions): Promise<void> {
     const answer = this.#answer("ready");

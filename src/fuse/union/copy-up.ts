@@ -12,6 +12,7 @@ import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
+import { useUmask } from "./use-umask.ts";
 
 const EOPNOTSUPP = 95;
 const EOVERFLOW = 75;
@@ -21,7 +22,7 @@ const EINVAL = 22;
 /** What of a regular file is needed: `metadata` alone, nothing of its `data` as it will be emptied, or all. */
 export type Extent = "metadata" | "no-data" | "all";
 
-const copier = new FileCopier();
+const copier = new FileCopier({ writesBehind: true });
 
 /** Sees to it that a node lies in the upper layer, with what is needed of it. Errors: SyscallError, also EROFS. */
 export function copyUp(union: Union, node: Node, extent: Extent = "all"): void {
@@ -82,7 +83,6 @@ export function linkUp(union: Union, node: Node, parent: Node, name: ByteString)
 /** Notes that a node lies in the upper layer now. A copy of one of several names has become a file of its own. */
 function becomeUpper(union: Union, node: Node, [fd, name]: At, below: sys.Stat): void {
   node.upper = true;
-  node.lowerStat = undefined;
   union.attributesChanged(node);
   if (node.isDirectory) {
     node.parts.unshift(union.nodes.upperPart(node.id));
@@ -131,7 +131,7 @@ function noteOrigin(union: Union, lower: Place, [fd, name]: At): boolean {
 
 /** A regular file: made without a name, and linked to it when it is complete. */
 function copyRegular(union: Union, node: Node, stat: sys.Stat, target: At, extent: Extent): boolean {
-  const unnamed = openUnnamed(union);
+  const unnamed = openUnnamed(union, stat.mode & 0o777);
   using file = unnamed.file;
   try {
     const hasData = fillCopy(union, node, stat, { fd: file.fd, extent });
@@ -153,12 +153,13 @@ interface Unnamed {
   readonly name: ByteString | undefined;
 }
 
-function openUnnamed(union: Union): Unnamed {
-  const fd = raw.openat(union.workFd, ".", C.O_TMPFILE | C.O_RDWR, 0o600);
+function openUnnamed(union: Union, mode: number): Unnamed {
+  useUmask(0);
+  const fd = raw.openat(union.workFd, ".", C.O_TMPFILE | C.O_RDWR, mode);
   if (fd >= 0) return { file: new sys.OwnedFd(fd), name: undefined };
   if (fd !== -EOPNOTSUPP && fd !== -EISDIR) throw new SyscallError("openat", -fd);
   const name = union.temporaryName();
-  const named = sys.openat(union.workFd, name, C.O_RDWR | C.O_CREAT | C.O_EXCL, 0o600);
+  const named = sys.openat(union.workFd, name, C.O_RDWR | C.O_CREAT | C.O_EXCL, mode);
   return { file: new sys.OwnedFd(named), name };
 }
 
@@ -167,8 +168,9 @@ function noteOriginOf(union: Union, node: Node, fd: number): boolean {
   return value !== undefined && raw.fsetxattr(fd, union.mark("origin"), value) >= 0;
 }
 
-/** Gives an open file without a name one. */
+/** Gives an open file without a name one; by its descriptor alone where the kernel lets us. */
 export function linkOpen(fd: number, [directory, name]: At): void {
+  if (raw.linkat(fd, "", directory, name, C.AT_EMPTY_PATH) >= 0) return;
   sys.linkat(C.AT_FDCWD, `/proc/self/fd/${fd}`, directory, name, C.AT_SYMLINK_FOLLOW);
 }
 
@@ -195,8 +197,11 @@ function fillCopy(
 function copyData(union: Union, data: Place, toFd: number): void {
   using source = union.layer(data.layer).open(data.path);
   const { size, blocks } = sys.fstat(source.fd);
+  const shared = copier.reflinked;
   copier.copy(source.fd, toFd, size, blocks);
-  if (size > 0 && union.syncs) sys.fsync(toFd);
+  // Shared extents are on disk already, and the file system's log has them before it has the name.
+  const isOnDisk = size === 0 || copier.reflinked > shared;
+  if (!isOnDisk && union.syncs) sys.fsync(toFd);
 }
 
 /** Fetches the data of a file of which the upper layer has the metadata alone. Its time becomes now, as with the kernel. */
@@ -217,7 +222,7 @@ function openWritable([fd, name]: At): sys.OwnedFd {
 /** A removed file that is still open, or one that is changed through a descriptor: its copy has no name either. */
 function copyUpRemoved(union: Union, node: Node, stat: sys.Stat): void {
   if (!node.isRegular) throw new SyscallError("open", EINVAL);
-  const { file, name } = openUnnamed(union);
+  const { file, name } = openUnnamed(union, stat.mode & 0o777);
   using owned = file;
   if (name !== undefined) raw.unlinkat(union.workFd, name);
   fillCopy(union, node, stat, { fd: owned.fd, extent: "all" });
@@ -232,7 +237,9 @@ function copyAttributes(union: Union, from: Place, stat: sys.Stat, [fd, name]: A
   const owned = raw.fchownat(fd, name, stat.uid, stat.gid, flags);
   if (owned < 0) throw new SyscallError("fchownat", owned === -EINVAL ? EOVERFLOW : -owned);
   copyXattrs(union, from, [fd, name]);
-  if ((stat.mode & C.S_IFMT) !== C.S_IFLNK) {
+  // A file is made with its mode, but for the bits that chown clears.
+  const hasMode = (stat.mode & C.S_IFMT) === C.S_IFREG && (stat.mode & 0o7000) === 0;
+  if ((stat.mode & C.S_IFMT) !== C.S_IFLNK && !hasMode) {
     const r = raw.fchmodat2(fd, name, stat.mode & 0o7777, flags);
     if (r < 0) throw new SyscallError("fchmodat2", -r);
   }

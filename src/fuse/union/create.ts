@@ -13,6 +13,7 @@ import type { Caller } from "../file-system.ts";
 import { copyUp, linkOpen, markImpure } from "./copy-up.ts";
 import type { Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
+import { useUmask } from "./use-umask.ts";
 import { isWhiteout, unhide } from "./whiteouts.ts";
 
 const ENOENT = 2;
@@ -31,14 +32,6 @@ export interface Making {
 
 const ownUid = process.geteuid?.();
 const ownGid = process.getegid?.();
-
-let umask = -1;
-/** The process's umask, by which the kernel makes new objects. */
-export function useUmask(wanted: number): void {
-  if (umask === wanted) return;
-  raw.umask(wanted);
-  umask = wanted;
-}
 
 /** The directory in the upper layer in which something is about to be made. Errors: SyscallError ENOENT when it was removed. */
 export function directoryFor(union: Union, parent: Node): number {

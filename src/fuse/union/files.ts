@@ -5,8 +5,7 @@
  * A file that was opened for reading before its copy-up goes on with the copy: reads look whether its node has moved.
  */
 import { SyscallError } from "../../errors/syscall-error.ts";
-import type { ByteString } from "../../lib/bytes.ts";
-import type { FileExtent } from "../../overlayfs/layer.ts";
+import type { FileExtent, LayerEntry } from "../../overlayfs/layer.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
@@ -17,12 +16,17 @@ import { Passthrough } from "./passthrough.ts";
 import type { Union } from "./union.ts";
 
 const EBADF = 9;
+const EAGAIN = 11;
+/** Makes the kernel look the name up again, and open what it then finds. */
+const ESTALE = 116;
 const ENXIO = 6;
 /** What of open(2)'s flags counts for the file below. The kernel has seen to the rest, and gives every write its offset. */
 const KEPT_FLAGS = 3 | C.O_TRUNC | C.O_SYNC;
 
 interface OpenFile {
   readonly node: Node;
+  /** The ID by which it was opened. */
+  readonly id: number;
   fd: number;
   readonly writable: boolean;
   /** It was opened in the upper layer. */
@@ -34,9 +38,11 @@ interface OpenFile {
 export class OpenFiles {
   readonly #union: Union;
   readonly #files = new Map<number, OpenFile>();
-  readonly #directories = new Map<number, { readonly node: Node; names: readonly ByteString[] | undefined }>();
+  readonly #directories = new Map<number, { readonly node: Node; entries: readonly LayerEntry[] | undefined }>();
   #lastDirectory = 0;
+  #kernel: Kernel | undefined;
   #passthrough = new Passthrough(undefined);
+  readonly #next = new Uint8Array(1);
 
   constructor(union: Union) {
     this.#union = union;
@@ -44,25 +50,29 @@ export class OpenFiles {
 
   /** From now on files are passed through where `kernel` can. */
   mounted(kernel: Kernel): void {
+    this.#kernel = kernel;
     this.#passthrough = new Passthrough(kernel);
   }
 
-  /** Opens a regular file; what is opened for writing is copied up. */
-  open(node: Node, flags: number): Opened {
+  /** Opens a regular file by one of its node's IDs; what is opened for writing is copied up. */
+  open(node: Node, id: number, flags: number): Opened {
     const writable = (flags & 3) !== C.O_RDONLY || (flags & C.O_TRUNC) !== 0;
     if (writable) copyUp(this.#union, node, (flags & C.O_TRUNC) !== 0 ? "no-data" : "all");
-    return this.adopt(node, this.#descriptor(node, flags & KEPT_FLAGS), writable);
+    if (this.#passthrough.isOutdated(node)) {
+      this.#passthrough.forgetAttributes(node.id);
+      this.#union.nodes.renew(node);
+    }
+    if (id !== node.id) throw new SyscallError("open", ESTALE);
+    return this.adopt(node, this.#descriptor(node, flags & KEPT_FLAGS), { writable, mode: undefined });
   }
 
-  /** Takes an open descriptor of a node. */
-  adopt(node: Node, fd: number, writable: boolean): Opened {
+  /** Takes an open descriptor of a node. `mode`: of the file, where it is known. */
+  adopt(node: Node, fd: number, file: { readonly writable: boolean; readonly mode: number | undefined }): Opened {
     const upper = node.upper && !node.isMetacopy;
     const extent = node.data && this.#union.layer(node.data.layer).extent(node.data.path);
-    this.#files.set(fd, { node, fd, writable, upper, extent });
-    return this.#passthrough.opened(node, fd, {
-      fd,
-      stays: extent === undefined && (upper || this.#union.upper === undefined),
-    });
+    this.#files.set(fd, { node, id: node.id, fd, writable: file.writable, upper, extent });
+    const from = extent !== undefined ? "within" : upper || this.#union.upper === undefined ? "stays" : "lower";
+    return this.#passthrough.opened(node, fd, { fd, from, mode: file.mode });
   }
 
   #descriptor(node: Node, flags: number): number {
@@ -90,13 +100,32 @@ export class OpenFiles {
     return fd;
   }
 
-  /** Fills `into` from `offset` on; the bytes read, or a negative errno. */
+  /** Fills `into` from `offset` on; the bytes read, or a negative errno, or LATER for what would wait for the disk. */
   read(handle: number, into: Uint8Array, offset: number): number {
     const fd = this.fd(handle);
     const extent = this.#files.get(handle)?.extent;
-    if (extent === undefined) return raw.pread64(fd, into, into.length, offset);
+    if (extent === undefined) return this.#readFrom(fd, into, offset);
     const length = Math.max(0, Math.min(into.length, extent.length - offset));
-    return raw.pread64(fd, into, length, extent.offset + offset);
+    return this.#readFrom(fd, into.subarray(0, length), extent.offset + offset);
+  }
+
+  #readFrom(fd: number, into: Uint8Array, offset: number): number {
+    const n = raw.preadCached(fd, into, offset);
+    // Fewer bytes than asked for: that is the end of the file if nothing follows.
+    if (n === into.length || n === 0) return n;
+    if (n > 0 && raw.preadCached(fd, this.#next, offset + n) === 0) return n;
+    // Some file systems cannot tell what lies in memory.
+    if (n < 0 && n !== -EAGAIN) return raw.pread64(fd, into, into.length, offset);
+    const later = this.#kernel?.later({ call: "pread64", fd, offset, length: into.length });
+    return later ?? raw.pread64(fd, into, into.length, offset);
+  }
+
+  /** Writes to disk; LATER, or a negative errno. */
+  sync(handle: number, call: "fsync" | "fdatasync"): number {
+    const fd = this.fd(handle);
+    return (
+      this.#kernel?.later({ call, fd, offset: 0, length: 0 }) ?? (call === "fsync" ? raw.fsync(fd) : raw.fdatasync(fd))
+    );
   }
 
   /** SEEK_DATA and SEEK_HOLE. */
@@ -128,24 +157,23 @@ export class OpenFiles {
     const file = this.#files.get(handle);
     if (file === undefined) return;
     this.#files.delete(handle);
-    this.#passthrough.closed(file.node);
+    this.#passthrough.closed(file.id);
     // The number of the handle itself stays taken until now, lest another file get it.
     if (file.fd !== handle) raw.close(file.fd);
     raw.close(handle);
   }
 
   openDirectory(node: Node): number {
-    this.#directories.set(++this.#lastDirectory, { node, names: undefined });
+    this.#directories.set(++this.#lastDirectory, { node, entries: undefined });
     return this.#lastDirectory;
   }
 
-  /** A directory's node, and its names as of when it was read from the beginning. */
-  list(handle: number, fromStart: boolean): { readonly node: Node; readonly names: readonly ByteString[] } {
+  /** A directory's node, and its entries as of when it was read from the beginning. */
+  list(handle: number, fromStart: boolean): { readonly node: Node; readonly entries: readonly LayerEntry[] } {
     const directory = this.#directories.get(handle);
     if (directory === undefined) throw new SyscallError("readdir", EBADF);
-    if (fromStart || directory.names === undefined)
-      directory.names = this.#union.stack.list(this.#union.entryOf(directory.node));
-    return { node: directory.node, names: directory.names };
+    if (fromStart || directory.entries === undefined) directory.entries = this.#union.stack.entries(directory.node);
+    return { node: directory.node, entries: directory.entries };
   }
 
   closeDirectory(handle: number): void {

@@ -14,6 +14,7 @@ import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import { mountFuse, unmountFuse } from "../mount.ts";
+import { slowCallRing } from "../slow-calls.ts";
 import type { MountRequest } from "./mount-options.ts";
 import type { UnionOptions } from "./union.ts";
 
@@ -24,6 +25,8 @@ const CAP_SYS_ADMIN = 1n << 21n;
 export interface MountedUnion {
   /** Settles when the mount is gone and the thread has ended. */
   readonly ended: Promise<void>;
+  /** Settles when all threads run; until then they may look for their code beneath the working directory. */
+  readonly settled: Promise<void>;
   /** Takes the mount away; what still uses it keeps it alive. */
   unmount(): void;
 }
@@ -38,7 +41,8 @@ export async function mountUnion(
   how: { readonly source: string; readonly onError: (error: LamellaError) => void },
 ): Promise<MountedUnion> {
   const options = unionOptions(request);
-  const worker = new Worker(workerUrl(import.meta.url, "./union-worker"), { workerData: options });
+  const ring = slowCallRing();
+  const worker = new Worker(workerUrl(import.meta.url, "./union-worker"), { workerData: { options, ring } });
   const ended = new Promise<void>((settle, fail) => {
     worker.once("error", fail);
     worker.once("exit", () => settle());
@@ -47,19 +51,26 @@ export async function mountUnion(
     worker.once("message", settle);
     ended.catch(fail);
   });
-  if (opened.error !== undefined) throw fromPlainError(opened.error);
   const at = absolute(target);
   const { readOnly, allowOther } = request;
+  let device: number;
   try {
+    if (opened.error !== undefined) throw fromPlainError(opened.error);
     worker.on("message", (error: PlainError) => how.onError(fromPlainError(error)));
-    const device = mountFuse({ target: at, source: how.source, subtype: "lamella-overlay", allowOther, readOnly });
-    // The thread has it from here on; it is closed when the process ends.
-    worker.postMessage(device.release());
+    const mount = { target: at, source: how.source, subtype: "lamella-overlay", allowOther, readOnly };
+    // The threads have it from here on; it is closed when the process ends.
+    device = mountFuse(mount).release();
+    worker.postMessage(device);
   } catch (error) {
     await worker.terminate();
     throw error;
   }
-  return { ended, unmount: () => unmountFuse(at) };
+  // It starts when the mount can be used already: what it is handed meanwhile waits in the ring.
+  const second = new Worker(workerUrl(import.meta.url, "../slow-calls-worker"), { workerData: { ring, device } });
+  const settled = new Promise<void>((settle) => void second.once("message", settle));
+  const broken = new Promise<void>((_, fail) => void second.once("error", fail));
+  const over = ended.finally(() => second.terminate());
+  return { ended: Promise.race([over, broken]), settled, unmount: () => unmountFuse(at) };
 }
 
 function absolute(path: ByteString): ByteString {

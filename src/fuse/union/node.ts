@@ -30,13 +30,15 @@ export interface InodeNumber {
 const childless = new Map<ByteString, Node>();
 
 export class Node {
-  readonly id: number;
+  id: number;
   /** S_IF constant. */
   readonly type: number;
   /** As seen in the mount; the same when the node is copied up, but where that makes a file of its own out of a hard link. */
   ino: InodeNumber;
   /** Loans of the kernel. */
   lookups = 0;
+  /** Other IDs by which the kernel still knows it. */
+  aliases = 0;
   /** Known names: one for a directory, none for the root and for what has been removed. */
   readonly names: Name[] = [];
   readonly children: Map<ByteString, Node>;
@@ -46,20 +48,22 @@ export class Node {
   parts: DirectoryPart[];
   /** Where metadata lies while there is nothing in the upper layer. */
   readonly lower: Place | undefined;
-  /** Of `lower`, once it has been asked for. */
-  lowerStat: Stat | undefined;
   /** Where a file's content lies in lower layers; undefined when it lies in the upper one, as for everything else there. */
   data: Place | undefined;
   /** Of a directory in the upper layer, or of a removed object there; -1 when closed. */
   fd = -1;
   /** Under which it is found in `NodeTable.byUpperInode`. */
-  upperKey: string | undefined;
+  upperKey: InodeKey | undefined;
   /** Of a file with several names below: its name in the index, where its copy is or will be (./inode-index.ts). */
   index: ByteString | undefined;
   /** With `index`: how many names the union has of it. */
   links = 0;
   /** The `impure` mark is known to be there. */
   impure = false;
+  /** Its files have been passed through: the kernel's cache may hold what was before. */
+  wasPassed = false;
+  /** Its content has been put into the kernel's cache. */
+  isStored = false;
 
   constructor(id: number, what: Pick<Node, "type" | "ino" | "upper" | "parts" | "lower" | "data">) {
     this.id = id;
@@ -101,13 +105,18 @@ export function isUpperPart(part: Place): boolean {
   return part.layer === 0 && part.path.startsWith("#");
 }
 
-export function upperKey(stat: Stat): string {
-  return `${stat.inoHigh}:${stat.inoLow}`;
+/** An inode number as one value; a string where a number could not hold it exactly. */
+type InodeKey = number | string;
+
+export function upperKey({ inoLow, inoHigh }: Stat): InodeKey {
+  return inoHigh < 2 ** 21 ? inoHigh * 2 ** 32 + inoLow : `${inoHigh}:${inoLow}`;
 }
 
 export class NodeTable {
   readonly #byId = new Map<number, Node>();
-  readonly byUpperInode = new Map<string, Node>();
+  /** Loans of IDs that nodes had before. */
+  readonly #aliases = new Map<number, number>();
+  readonly byUpperInode = new Map<InodeKey, Node>();
   /** Those of the index. */
   readonly byIndex = new Map<ByteString, Node>();
   #lastId = ROOT_NODE;
@@ -139,13 +148,40 @@ export class NodeTable {
     return node;
   }
 
-  find(id: number): Node | undefined {
-    return this.#byId.get(id);
+  /**
+   * Gives a node a new ID: the kernel, which is to hear of it at its next lookup, then has a new inode of it. The old ID goes
+   * on meaning the same object until it is forgotten.
+   */
+  renew(node: Node): void {
+    this.#aliases.set(node.id, node.lookups);
+    node.aliases++;
+    node.lookups = 0;
+    node.id = ++this.#lastId;
+    this.#byId.set(node.id, node);
   }
 
-  /** From now on a file of the upper layer is found by its inode too. */
+  isAlias(id: number): boolean {
+    return this.#aliases.has(id);
+  }
+
+  /** Takes back loans of an ID; what the kernel knows by none any more is dropped. */
+  forget(id: number, count: number): void {
+    const node = this.#byId.get(id);
+    if (node === undefined) return;
+    const ofAlias = this.#aliases.get(id);
+    if (ofAlias === undefined) node.lookups -= count;
+    else if (ofAlias > count) this.#aliases.set(id, ofAlias - count);
+    else {
+      this.#aliases.delete(id);
+      this.#byId.delete(id);
+      node.aliases--;
+    }
+    this.dropUnused(node);
+  }
+
+  /** From now on a file of the upper layer is found by its inode too. Only other names of it are looked for there. */
   setUpperKey(node: Node, stat: Stat): void {
-    if (node.isDirectory) return;
+    if (node.isDirectory || (stat.nlink === 1 && node.index === undefined)) return;
     node.upperKey = upperKey(stat);
     this.byUpperInode.set(node.upperKey, node);
   }
@@ -163,7 +199,7 @@ export class NodeTable {
 
   /** Lets go of a node that nobody needs, and of those above it that were kept for it alone. */
   dropUnused(node: Node): void {
-    if (node.lookups > 0 || node.children.size > 0 || node.id === ROOT_NODE) return;
+    if (node.lookups > 0 || node.aliases > 0 || node.children.size > 0 || node.id === ROOT_NODE) return;
     this.#byId.delete(node.id);
     if (node.upperKey !== undefined && this.byUpperInode.get(node.upperKey) === node)
       this.byUpperInode.delete(node.upperKey);

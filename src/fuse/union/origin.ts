@@ -34,14 +34,10 @@ export function originInode(origin: Buffer): InodeNumber | undefined {
   return { inoLow: origin.readUInt32LE(HEADER), inoHigh: origin.readUInt32LE(HEADER + 4) };
 }
 
-/**
- * The value for a copy of an open object (O_PATH will do); empty where its file system has no handles. `rootFd`: of a
- * directory on that file system, open for reading.
- */
-export function originOf(fd: number, rootFd: number = fd): Buffer {
+/** The value for a copy of an open object (O_PATH will do); empty where its file system has no handles, or no UUID. */
+export function originOf(fd: number, uuid: Buffer | number = raw.fileSystemUuid(fd)): Buffer {
   const handle = raw.name_to_handle_at(fd);
-  const uuid = raw.fileSystemUuid(rootFd);
-  if (typeof handle === "number" || typeof uuid === "number") return Buffer.alloc(0);
+  if (typeof handle === "number" || typeof uuid === "number" || uuid.length === 0) return Buffer.alloc(0);
   const head = Buffer.from([0, MAGIC, HEADER + handle.bytes.length, FLAGS, handle.type]);
   return Buffer.concat([head, uuid, handle.bytes]);
 }

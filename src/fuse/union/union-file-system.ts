@@ -6,6 +6,7 @@
  * request after another, and is the only one to change the upper layer.
  */
 import type { ByteString } from "../../lib/bytes.ts";
+import type { LayerEntry } from "../../overlayfs/layer.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
@@ -34,12 +35,13 @@ import {
   setAttribute,
 } from "./attributes.ts";
 import { copyUp } from "./copy-up.ts";
-import { createObject, directoryFor, linkObject, type Making, useUmask } from "./create.ts";
+import { createObject, directoryFor, linkObject, type Making } from "./create.ts";
 import { OpenFiles } from "./files.ts";
 import type { Node } from "./node.ts";
 import { removeDirectory, unlinkObject } from "./remove.ts";
 import { anchorMetacopy, renameObject } from "./rename.ts";
 import { Union, type UnionOptions } from "./union.ts";
+import { useUmask } from "./use-umask.ts";
 
 const EPERM = 1;
 const ENOENT = 2;
@@ -68,7 +70,9 @@ export class UnionFileSystem implements FileSystem, Disposable {
     this.#files.mounted(kernel);
   }
 
+  /** What a request is about: to be asked for at its beginning, as descriptors that the last one has opened may be closed. */
   #node(id: number): Node {
+    this.#union.upper?.trim();
     return this.#union.nodes.get(id);
   }
 
@@ -81,17 +85,16 @@ export class UnionFileSystem implements FileSystem, Disposable {
 
   lookup(parent: number, name: ByteString): Answer<Entry> {
     if (name.length > LONGEST_NAME) return -ENAMETOOLONG;
-    this.#union.upper?.trim();
     const node = this.#union.find(this.#node(parent), name);
     return node === undefined ? -ENOENT : this.#lend(node);
   }
 
   forget(id: number, count: number): void {
-    const { nodes } = this.#union;
-    const node = nodes.find(id);
-    if (node === undefined) return;
-    node.lookups -= count;
-    nodes.dropUnused(node);
+    this.#union.nodes.forget(id, count);
+  }
+
+  isStale(node: number): boolean {
+    return this.#union.nodes.isAlias(node);
   }
 
   getattr(node: number): Answer<sys.Stat> {
@@ -130,12 +133,12 @@ export class UnionFileSystem implements FileSystem, Disposable {
     // A character device 0:0 would be a whiteout.
     if (type === C.S_IFCHR && device[0] === 0 && device[1] === 0) return -EPERM;
     const make: Making["make"] = (fd, at) => raw.mknodat(fd, at, mode, ...device);
-    return this.#made(parent, name, { ...how, type, make });
+    return this.#made(parent, name, { type, umask: how.umask, caller: how.caller, make });
   }
 
   mkdir(parent: number, name: ByteString, how: Creation): Answer<Entry> {
     const make: Making["make"] = (fd, at) => raw.mkdirat(fd, at, how.mode & 0o7777);
-    return this.#made(parent, name, { ...how, type: C.S_IFDIR, make });
+    return this.#made(parent, name, { type: C.S_IFDIR, umask: how.umask, caller: how.caller, make });
   }
 
   symlink(
@@ -150,9 +153,10 @@ export class UnionFileSystem implements FileSystem, Disposable {
   link(id: number, parent: number, name: ByteString): Answer<Entry> {
     if (name.length > LONGEST_NAME) return -ENAMETOOLONG;
     const node = this.#node(id);
+    const directory = this.#node(parent);
     copyUp(this.#union, node, "metadata");
     anchorMetacopy(this.#union, node);
-    linkObject(this.#union, node, this.#node(parent), name);
+    linkObject(this.#union, node, directory, name);
     node.lookups++;
     return { node: node.id, stat: this.#union.stat(node) };
   }
@@ -176,7 +180,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
 
   open(id: number, flags: number, how: { readonly killPrivileges: boolean }): Answer<Opened> {
     const node = this.#node(id);
-    const opened = this.#files.open(node, flags);
+    const opened = this.#files.open(node, id, flags);
     if (how.killPrivileges) dropPrivileges(this.#union.at(node));
     return opened;
   }
@@ -185,10 +189,17 @@ export class UnionFileSystem implements FileSystem, Disposable {
     const mode = how.mode & 0o7777;
     const flags = (how.flags & (3 | C.O_SYNC)) | C.O_CREAT | C.O_EXCL | C.O_NOFOLLOW;
     const make: Making["make"] = (fd, at) => raw.openat(fd, at, flags, mode);
-    const made = this.#create(parent, name, { ...how, type: C.S_IFREG, make });
+    const made = this.#create(parent, name, { type: C.S_IFREG, umask: how.umask, caller: how.caller, make });
     if (typeof made === "number") return made;
     const [node, fd] = made;
-    return { ...this.#lend(node), ...this.#files.adopt(node, fd, true) };
+    return this.#lendOpened(node, fd);
+  }
+
+  /** A new file, open. */
+  #lendOpened(node: Node, fd: number): Entry & Opened {
+    const { stat } = this.#lend(node);
+    const { handle, flags, backing = 0 } = this.#files.adopt(node, fd, { writable: true, mode: stat.mode });
+    return { node: node.id, stat, handle, flags, backing };
   }
 
   tmpfile(parent: number, how: Creation & { readonly flags: number }): Answer<Entry & Opened> {
@@ -204,7 +215,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
     const ino = union.inodeNumber(stat);
     const node = union.nodes.add({ type: C.S_IFREG, ino, upper: true, parts: [], lower: undefined, data: undefined });
     node.fd = sys.openat(C.AT_FDCWD, `/proc/self/fd/${fd}`, C.O_RDWR);
-    return { ...this.#lend(node), ...this.#files.adopt(node, fd, true) };
+    return this.#lendOpened(node, fd);
   }
 
   read(handle: number, into: Uint8Array, offset: number): number {
@@ -228,8 +239,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
 
   fsync(handle: number, how: { readonly dataOnly: boolean }): number {
     if (!this.#union.syncs || !this.#files.node(handle)?.upper) return 0;
-    const fd = this.#files.fd(handle);
-    return how.dataOnly ? raw.fdatasync(fd) : raw.fsync(fd);
+    return this.#files.sync(handle, how.dataOnly ? "fdatasync" : "fsync");
   }
 
   opendir(node: number): Answer<Opened> {
@@ -239,25 +249,38 @@ export class UnionFileSystem implements FileSystem, Disposable {
 
   readdir(handle: number, offset: number, sink: DirectorySink): number {
     this.#union.upper?.trim();
-    const { node, names } = this.#files.list(handle, offset === 0);
+    const { node, entries } = this.#files.list(handle, offset === 0);
     const above = node.names[0]?.parent ?? node;
-    for (let at = offset; at < names.length + 2; at++) {
-      const name = at === 0 ? "." : at === 1 ? ".." : (names[at - 2] as ByteString);
-      if (!sink.fits(name)) break;
+    for (let at = offset; at < entries.length + 2; at++) {
       if (at < 2) {
+        const name = at === 0 ? "." : "..";
+        if (!sink.fits(name)) break;
         sink.add(name, at + 1, C.DT_DIR, (at === 0 ? node : above).ino);
         continue;
       }
-      // A name that went since the list was made is left out.
-      const child = this.#union.find(node, name);
-      if (child === undefined) continue;
-      if (sink.plus) sink.addEntry(name, at + 1, this.#lend(child));
-      else {
-        sink.add(name, at + 1, child.type >>> 12, child.ino);
-        this.#union.nodes.dropUnused(child);
+      const entry = entries[at - 2] as LayerEntry;
+      if (!sink.fits(entry.name)) break;
+      if (!sink.plus) {
+        this.#addName(sink, node, entry, at + 1);
+        continue;
       }
+      // A name that went since the list was made is left out.
+      const child = this.#union.find(node, entry.name);
+      if (child !== undefined) sink.addEntry(entry.name, at + 1, this.#lend(child));
     }
     return 0;
+  }
+
+  /** Adds a name alone. What the listing of its layer tells is enough where nothing can have been copied up or moved there. */
+  #addName(sink: DirectorySink, directory: Node, entry: LayerEntry, offset: number): void {
+    const union = this.#union;
+    const { name, type } = entry;
+    const known = directory.children.get(name);
+    const child = known ?? (union.tellsInode(entry) ? undefined : union.find(directory, name));
+    if (child !== undefined) {
+      sink.add(name, offset, child.type >>> 12, child.ino);
+      union.nodes.dropUnused(child);
+    } else if (union.tellsInode(entry)) sink.add(name, offset, type, union.listedInode(entry));
   }
 
   releasedir(handle: number): void {

@@ -5,22 +5,28 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { toPlainError } from "../../errors/lamella-error.ts";
 import { serve } from "../session.ts";
+import { SlowCalls } from "../slow-calls.ts";
 import type { UnionOptions } from "./union.ts";
 import { UnionFileSystem } from "./union-file-system.ts";
 
 function run(): void {
   const port = parentPort;
   if (port === null) return;
+  const { options, ring } = workerData as { readonly options: UnionOptions; readonly ring: SharedArrayBuffer };
   let union: UnionFileSystem;
   try {
-    union = new UnionFileSystem(workerData as UnionOptions);
+    union = new UnionFileSystem(options);
   } catch (error) {
     port.postMessage({ error: toPlainError(error) });
     return;
   }
-  port.once("message", (fd: number) => {
+  port.once("message", (device: number) => {
     using _union = union;
-    serve(fd, union, { passthrough: true, onError: (error) => port.postMessage(toPlainError(error)) });
+    serve(device, union, {
+      passthrough: true,
+      slowCalls: new SlowCalls(ring),
+      onError: (error) => port.postMessage(toPlainError(error)),
+    });
   });
   port.postMessage({});
 }

@@ -12,12 +12,13 @@ import { detachedBind } from "../../fs/mounts.ts";
 import { removeTree } from "../../fs/remove-tree.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import { DirectoryLayer } from "../../overlayfs/directory-layer.ts";
-import type { DirectoryPart, Layer, MergedEntry, Place } from "../../overlayfs/layer.ts";
+import type { DirectoryPart, Layer, LayerEntry, MergedEntry, Place } from "../../overlayfs/layer.ts";
 import type { MarkKind } from "../../overlayfs/layer-marks.ts";
 import { LayerStack } from "../../overlayfs/layer-stack.ts";
 import { TarLayer } from "../../overlayfs/tar-layer.ts";
 import type { OverlayXattrPrefix } from "../../overlayfs/xattr-names.ts";
 import * as C from "../../sys/constants.ts";
+import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { Caller, Kernel } from "../file-system.ts";
 import { diskId, type IdMap, shownId } from "./id-map.ts";
@@ -60,6 +61,9 @@ const EROFS = 30;
 /** The file systems of the layers are told apart in the uppermost byte of inode numbers. */
 const DEVICE_SHIFT = 24;
 
+/** Of all nodes that are no directories. */
+const noParts: DirectoryPart[] = [];
+
 /** Where an object of the upper layer is: a directory, and a name in it; or, with an empty name, the object itself. */
 export type At = readonly [fd: number, name: ByteString];
 
@@ -72,12 +76,14 @@ export class Union implements Disposable {
   readonly #layers: readonly Layer[];
   readonly #workFd: sys.OwnedFd | undefined;
   readonly #index: InodeIndex | undefined;
-  readonly #roots: sys.OwnedFd[] = [];
-  readonly #devices: string[] = [];
+  readonly #uuids: Buffer[] = [];
+  readonly #layerRoots: (sys.Stat | undefined)[] = [];
+  readonly #devices: (readonly [major: number, minor: number])[] = [];
   #lastTemporary = 0;
   #kernel: Kernel | undefined;
-  /** What the last lookup has just seen of the upper layer; see `takeStat`. */
-  #seen: { readonly node: Node; readonly stat: sys.Stat } | undefined;
+  /** What the last lookup has just seen; see `takeStat`. */
+  #seenNode: Node | undefined;
+  #seenStat: sys.Stat | undefined;
 
   /** Errors: SyscallError when a layer cannot be opened. */
   constructor(options: UnionOptions) {
@@ -115,7 +121,6 @@ export class Union implements Disposable {
 
   [Symbol.dispose](): void {
     this.#index?.[Symbol.dispose]();
-    for (const root of this.#roots) root?.[Symbol.dispose]();
     this.#workFd?.[Symbol.dispose]();
     this.stack[Symbol.dispose]();
   }
@@ -140,19 +145,20 @@ export class Union implements Disposable {
   originAt(place: Place): Buffer | undefined {
     using object = this.layer(place.layer).openPath(place.path);
     if (object === undefined) return undefined;
-    const value = originOf(object.fd, this.#readableRoot(place.layer));
+    const value = originOf(object.fd, this.#uuid(place.layer));
     return value.length > 0 ? value : undefined;
   }
 
-  /** The root of a layer, open for reading. */
-  #readableRoot(layer: number): number {
-    let root = this.#roots[layer];
-    if (root === undefined) {
-      using path = this.layer(layer).openPath("");
-      root = sys.open(`/proc/self/fd/${path?.fd}`, C.O_RDONLY | C.O_DIRECTORY);
-      this.#roots[layer] = root;
-    }
-    return root.fd;
+  /** Of the file system of a layer; empty where it has none. */
+  #uuid(layer: number): Buffer {
+    const known = this.#uuids[layer];
+    if (known !== undefined) return known;
+    using path = this.layer(layer).openPath("");
+    using root = sys.open(`/proc/self/fd/${path?.fd}`, C.O_RDONLY | C.O_DIRECTORY);
+    const told = raw.fileSystemUuid(root.fd);
+    const uuid = typeof told === "number" ? Buffer.alloc(0) : Buffer.from(told);
+    this.#uuids[layer] = uuid;
+    return uuid;
   }
 
   get writable(): UpperLayer {
@@ -191,7 +197,7 @@ export class Union implements Disposable {
 
   /** The child of that name, and what is known of it; undefined when there is none. It is lent to nobody yet. */
   find(parent: Node, name: ByteString): Node | undefined {
-    this.#seen = undefined;
+    this.#seenNode = undefined;
     const known = parent.children.get(name);
     if (known !== undefined) return known;
     const entry = this.stack.lookupIn(this.entryOf(parent), name);
@@ -202,7 +208,8 @@ export class Union implements Disposable {
     const { stat, place, data } = entry;
     const upper = this.upper !== undefined && place.layer === 0;
     const type = stat.mode & C.S_IFMT;
-    const linked = upper && type !== C.S_IFDIR ? this.nodes.byUpperInode.get(upperKey(stat)) : undefined;
+    const mayBeLinked = upper && type !== C.S_IFDIR && stat.nlink > 1;
+    const linked = mayBeLinked ? this.nodes.byUpperInode.get(upperKey(stat)) : undefined;
     if (linked !== undefined) {
       this.nodes.addName(linked, parent, name);
       return linked;
@@ -216,14 +223,13 @@ export class Union implements Disposable {
       type,
       ino: this.#visibleInode(entry, upper),
       upper,
-      parts: [...entry.parts],
+      parts: type === C.S_IFDIR ? [...entry.parts] : noParts,
       lower: upper ? undefined : place,
       data: type === C.S_IFREG ? lowerData : undefined,
     });
-    if (!upper) node.lowerStat = stat;
-    else if (node.isDirectory) node.parts[0] = this.nodes.upperPart(node.id);
+    if (upper && node.isDirectory) node.parts[0] = this.nodes.upperPart(node.id);
     if (upper) this.nodes.setUpperKey(node, stat);
-    if (upper) this.see(node, stat);
+    this.see(node, stat);
     if (upper && this.#index !== undefined && stat.nlink > 1 && type !== C.S_IFDIR)
       this.#recognise(this.#index, node, entry);
     this.nodes.addName(node, parent, name);
@@ -258,8 +264,7 @@ export class Union implements Disposable {
     node.index = own;
     node.links = copy === undefined ? stat.nlink : index.links(own, copy.nlink, stat.nlink);
     this.nodes.byIndex.set(own, node);
-    if (copy === undefined) node.lowerStat = stat;
-    else this.nodes.setUpperKey(node, copy);
+    if (copy !== undefined) this.nodes.setUpperKey(node, copy);
     this.nodes.addName(node, at.parent, at.name);
     return node;
   }
@@ -313,10 +318,27 @@ export class Union implements Disposable {
   }
 
   inodeNumber(stat: sys.Stat): InodeNumber {
-    const device = `${stat.devMajor}:${stat.devMinor}`;
-    let index = this.#devices.indexOf(device);
-    if (index < 0) index = this.#devices.push(device) - 1;
+    const { devMajor, devMinor } = stat;
+    const devices = this.#devices;
+    let index = 0;
+    while (index < devices.length && (devices[index]?.[0] !== devMajor || devices[index]?.[1] !== devMinor)) index++;
+    if (index === devices.length) devices.push([devMajor, devMinor]);
     return { inoLow: stat.inoLow, inoHigh: (stat.inoHigh | (index << DEVICE_SHIFT)) >>> 0 };
+  }
+
+  /**
+   * True when the listing of a layer tells the type and the inode number that the mount shows, as of all that lies in a lower
+   * one. In the upper layer the number may be that of a copy.
+   */
+  tellsInode({ layer, type }: LayerEntry): boolean {
+    return type !== C.DT_UNKNOWN && (layer > 0 || this.upper === undefined);
+  }
+
+  /** The number of an entry that tells it. */
+  listedInode({ layer, inoLow, inoHigh }: LayerEntry): InodeNumber {
+    this.#layerRoots[layer] ??= this.layer(layer).stat("");
+    const root = this.#layerRoots[layer] ?? this.stack.root.stat;
+    return this.inodeNumber({ ...root, inoLow, inoHigh });
   }
 
   /** Where a node of the upper layer lies. */
@@ -330,21 +352,20 @@ export class Union implements Disposable {
 
   /** What was seen of an object in this request; `takeStat` need not ask again. */
   see(node: Node, stat: sys.Stat): void {
-    this.#seen = { node, stat };
+    this.#seenNode = node;
+    this.#seenStat = stat;
   }
 
   /** As `stat`, right after `find` or the making of the object in the same request: what these have seen is still true. */
   takeStat(node: Node): sys.Stat {
-    const seen = this.#seen?.node === node && node.upper ? this.#seen.stat : undefined;
-    this.#seen = undefined;
+    const seen = this.#seenNode === node ? this.#seenStat : undefined;
+    this.#seenNode = undefined;
     return seen === undefined ? this.stat(node) : this.#visibleStat(node, seen);
   }
 
-  /** What is known of an object, its inode number as seen in the mount. What lies below does not change. */
+  /** What is known of an object, its inode number as seen in the mount. */
   stat(node: Node): sys.Stat {
-    if (node.upper) return this.#visibleStat(node, this.#upperStat(node));
-    node.lowerStat ??= this.#placeStat(node.lower);
-    return this.#visibleStat(node, node.lowerStat);
+    return this.#visibleStat(node, node.upper ? this.#upperStat(node) : this.#placeStat(node.lower));
   }
 
   /** When the object that is seen was made: that of the upper layer, after a copy-up. */
@@ -356,18 +377,24 @@ export class Union implements Disposable {
 
   /** As `stat`, of what is to be copied up: the owner as it is on disk. */
   diskStat(node: Node): sys.Stat {
-    const stat = this.stat(node);
-    return node.lowerStat === undefined ? stat : { ...stat, uid: node.lowerStat.uid, gid: node.lowerStat.gid };
+    if (node.upper) return this.stat(node);
+    const stat = this.#placeStat(node.lower);
+    const { uid, gid } = stat;
+    return { ...this.#visibleStat(node, stat), uid, gid };
   }
 
+  /** Changes `stat` into what the mount shows. Nobody else has it any more: one object less for each lookup. */
   #visibleStat(node: Node, stat: sys.Stat): sys.Stat {
+    const shown: { -readonly [Key in keyof sys.Stat]: sys.Stat[Key] } = stat;
     const { inoLow, inoHigh } = node.ino;
-    const nlink = linkCount(node, stat);
-    const blocks = node.isMetacopy ? this.#placeStat(node.data).blocks : stat.blocks;
     const { users, groups } = this.options;
-    const uid = users === undefined ? stat.uid : shownId(users, stat.uid);
-    const gid = groups === undefined ? stat.gid : shownId(groups, stat.gid);
-    return { ...stat, inoLow, inoHigh, nlink, blocks, uid, gid };
+    shown.nlink = linkCount(node, stat);
+    shown.inoLow = inoLow;
+    shown.inoHigh = inoHigh;
+    if (users !== undefined) shown.uid = shownId(users, stat.uid);
+    if (groups !== undefined) shown.gid = shownId(groups, stat.gid);
+    if (node.isMetacopy) shown.blocks = this.#placeStat(node.data).blocks;
+    return shown;
   }
 
   /** The owner to be stored for one that is shown. Errors: SyscallError EINVAL where there is none. */
@@ -423,8 +450,8 @@ function readOnly(): never {
 }
 
 /**
- * Makes `work` in the work directory, empty. What a volatile mount has left there, the kernel's or ours, means that the upper
- * layer may not be whole on disk: whoever knows better removes the mark.
+ * Makes `work` in the work directory, empty; what is made in it is not to inherit a group or an ACL. What a volatile mount has
+ * left there, the kernel's or ours, means that the upper layer may not be whole on disk: whoever knows better removes the mark.
  */
 function openWork(path: ByteString, volatile: boolean): sys.OwnedFd {
   const work = `${path}/work`;
@@ -436,6 +463,8 @@ function openWork(path: ByteString, volatile: boolean): sys.OwnedFd {
   }
   if (sys.statIfExists(C.AT_FDCWD, work) !== undefined) removeTree(work);
   sys.mkdirat(C.AT_FDCWD, work, 0o700);
+  sys.lchmodat(C.AT_FDCWD, work, 0o700);
+  sys.lremovexattrat(C.AT_FDCWD, work, "system.posix_acl_default");
   if (volatile) {
     for (const folder of [marks, `${marks}/volatile`]) sys.mkdirat(C.AT_FDCWD, folder, 0o700);
     sys.mknodat(C.AT_FDCWD, `${marks}/volatile/dirty`, C.S_IFREG, 0, 0);
