@@ -12,6 +12,7 @@ import { type ByteString, textOfBytes } from "../lib/bytes.ts";
 import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import * as sys from "../sys/syscalls.ts";
+import { flagBits, type MountFlag } from "./mount-flags.ts";
 import { MAX_DATA } from "./negotiate.ts";
 
 const EPERM = 1;
@@ -29,6 +30,8 @@ export interface FuseMount {
   /** Users other than the one who mounts may use it. */
   readonly allowOther: boolean;
   readonly readOnly?: boolean;
+  /** Of these the mount has the flags. */
+  readonly flags?: readonly MountFlag[];
 }
 
 /** Mounts; answers the descriptor of /dev/fuse to serve. Errors: SyscallError; failed_precondition without fusermount3. */
@@ -36,7 +39,7 @@ export function mountFuse(mount: FuseMount): sys.OwnedFd {
   const device = sys.open("/dev/fuse", C.O_RDWR);
   const owner = [`user_id=${process.getuid?.() ?? 0}`, `group_id=${process.getgid?.() ?? 0}`];
   const options = [`fd=${device.fd}`, "rootmode=40000", ...owner, ...permissions(mount)];
-  const flags = mount.readOnly ? C.MS_RDONLY : 0;
+  const flags = (mount.flags ?? []).reduce((all, flag) => all | flagBits[flag], mount.readOnly ? C.MS_RDONLY : 0);
   const r = raw.mount(mount.source, mount.target, `fuse.${mount.subtype}`, flags, options.join(","));
   if (r >= 0) {
     readAheadMore(mount.target);
@@ -80,6 +83,8 @@ function mountByProgram(mount: FuseMount): sys.OwnedFd {
   const escaped = mount.source.replace(/[\\,]/g, "\\$&");
   const options = [`fsname=${escaped}`, `subtype=${mount.subtype}`, ...permissions(mount)];
   if (mount.readOnly) options.push("ro");
+  // It knows no others; nosuid and nodev it sets by itself.
+  options.push(...(mount.flags ?? []).filter((flag) => flag === "noexec" || flag === "noatime"));
   const { status, error, stderr } = spawnSync(program, ["-o", options.join(","), "--", textOfBytes(mount.target)], {
     env: { _FUSE_COMMFD: String(SOCKET_OF_CHILD) },
     stdio: ["ignore", "ignore", "pipe", others.fd],

@@ -109,6 +109,7 @@ export const MS_NODEV = 4;
 export const MS_NOEXEC = 8;
 export const MS_REMOUNT = 32;
 export const MS_NOATIME = 1024;
+export const MS_NODIRATIME = 2048;
 export const MS_BIND = 4096;
 export const MS_MOVE = 8192;
 export const MS_REC = 16384;

@@ -57,8 +57,10 @@ test("it mounts, serves after it has returned, and ends with the mount", async (
   const at = folders(t);
   if (!at) return;
   const target = at.path("merged");
-  const { status, stderr } = run("source", target, "-o", at.options);
+  const { status, stderr } = run("source", target, "-o", `${at.options},nosuid,noexec,nodiratime`);
   assert.equal(status, 0, stderr);
+  for (const flag of ["nosuid", "noexec", "nodiratime"]) assert.ok(mountAt(target)?.options.includes(flag), flag);
+  assert.ok(inUserNamespace() || !mountAt(target)?.options.includes("nodev"));
   assert.equal(mountAt(target)?.type, "fuse.lamella-overlay");
   assert.equal(mountAt(target)?.source, "source");
   fs.appendFileSync(join(target, "dir/file"), " and more");

@@ -14,6 +14,7 @@ test("layers, features and what mount(8) adds", () => {
     log: undefined,
     readOnly: false,
     allowOther: false,
+    flags: ["nodev"],
   });
   const readOnly = parseMountOptions("lowerdir=/a,userxattr,allow_other");
   assert.deepEqual([readOnly.readOnly, readOnly.userxattr, readOnly.allowOther], [true, true, true]);

@@ -8,6 +8,7 @@
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { type ByteString, bytesOfText } from "../../lib/bytes.ts";
 import { nearest } from "../../lib/nearest.ts";
+import { isMountFlag, type MountFlag } from "../mount-flags.ts";
 import { type IdMap, parseIdRanges } from "./id-map.ts";
 import type { UnionOptions } from "./union.ts";
 
@@ -26,6 +27,7 @@ export interface MountRequest {
   readonly log: string | undefined;
   readonly readOnly: boolean;
   readonly allowOther: boolean;
+  readonly flags: readonly MountFlag[];
 }
 
 const switches: Readonly<Record<string, readonly string[]>> = {
@@ -54,7 +56,7 @@ const ids = ["squash_to_uid", "squash_to_gid"] as const;
 // biome-ignore format: a list
 const words = [
   "userxattr", "volatile", "ro", "rw", "allow_other", "default_permissions", "dev", "nodev", "suid", "nosuid", "exec",
-  "noexec", "atime", "noatime", "relatime", "nonempty", "fast_ino", "static_nlink", "squash_to_none",
+  "noexec", "atime", "noatime", "relatime", "strictatime", "diratime", "nodiratime", "nonempty", "fast_ino", "static_nlink", "squash_to_none",
   "squash_to_root",
 ];
 /** Taken with any value and left: they tune what there is nothing to tune of here. */
@@ -103,6 +105,7 @@ export function parseMountOptions(text: string): MountRequest {
     log: given.get("log"),
     readOnly: given.has("ro") || upper === undefined,
     allowOther: given.has("allow_other"),
+    flags: [...given.keys()].filter(isMountFlag),
   };
 }
 

@@ -52,12 +52,12 @@ export async function mountUnion(
     ended.catch(fail);
   });
   const at = absolute(target);
-  const { readOnly, allowOther } = request;
+  const { readOnly, allowOther, flags } = request;
   let device: number;
   try {
     if (opened.error !== undefined) throw fromPlainError(opened.error);
     worker.on("message", (error: PlainError) => how.onError(fromPlainError(error)));
-    const mount = { target: at, source: how.source, subtype: "lamella-overlay", allowOther, readOnly };
+    const mount = { target: at, source: how.source, subtype: "lamella-overlay", allowOther, readOnly, flags };
     // The threads have it from here on; it is closed when the process ends.
     device = mountFuse(mount).release();
     worker.postMessage(device);
