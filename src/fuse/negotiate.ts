@@ -82,7 +82,8 @@ export function negotiate(request: Request, reply: Reply, options: { readonly pa
   reply.u32(20, MAX_DATA);
   reply.u32(24, 1); // Times in nanoseconds.
   reply.u32(28, MAX_DATA / PAGE);
-  reply.u32(32, passthrough ? init2.PASSTHROUGH : 0);
+  // Without it the kernel gives out file handles that it cannot open again once it has forgotten the node.
+  reply.u32(32, (passthrough ? init2.PASSTHROUGH : 0) | (offered2 & init2.NO_EXPORT_SUPPORT));
   reply.u32(36, passthrough ? STACK_DEPTH : 0);
   return { length: 64, begun: true, passthrough };
 }

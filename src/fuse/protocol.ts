@@ -44,7 +44,7 @@ export const init = {
 } as const;
 
 /** Bits of the second flag word of INIT, which counts only together with INIT_EXT. */
-export const init2 = { PASSTHROUGH: 2 ** 5 } as const;
+export const init2 = { PASSTHROUGH: 2 ** 5, NO_EXPORT_SUPPORT: 2 ** 6 } as const;
 
 /** What is to be changed by SETATTR. */
 export const FATTR_MODE = 1;
