@@ -10,7 +10,7 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { parseMountOptions } from "../fuse/union/mount-options.ts";
+import { parseMountOptions, parseRemount } from "../fuse/union/mount-options.ts";
 import { bytesOfText } from "../lib/bytes.ts";
 import { InnerErrors } from "./inner-errors.ts";
 import { reportError } from "./report-error.ts";
@@ -122,7 +122,10 @@ async function start(args: readonly string[]): Promise<number> {
 const args = process.argv.slice(2);
 try {
   const parsed = readArguments(args);
+  const other = parseRemount(parsed.options);
   if (parsed.help) process.stdout.write(HELP);
+  else if (other !== undefined)
+    (await import("../fuse/mount.ts")).remountFuse(bytesOfText(resolve(parsed.target)), other);
   else if (parsed.foreground) await stay(parsed);
   else process.exitCode = await start(args);
 } catch (error) {

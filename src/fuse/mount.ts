@@ -39,7 +39,7 @@ export function mountFuse(mount: FuseMount): sys.OwnedFd {
   const device = sys.open("/dev/fuse", C.O_RDWR);
   const owner = [`user_id=${process.getuid?.() ?? 0}`, `group_id=${process.getgid?.() ?? 0}`];
   const options = [`fd=${device.fd}`, "rootmode=40000", ...owner, ...permissions(mount)];
-  const flags = (mount.flags ?? []).reduce((all, flag) => all | flagBits[flag], mount.readOnly ? C.MS_RDONLY : 0);
+  const flags = bitsOf(mount.flags, mount.readOnly);
   const r = raw.mount(mount.source, mount.target, `fuse.${mount.subtype}`, flags, options.join(","));
   if (r >= 0) {
     readAheadMore(mount.target);
@@ -97,6 +97,16 @@ function mountByProgram(mount: FuseMount): sys.OwnedFd {
   const fd = raw.receiveFd(own.fd);
   if (fd < 0) throw new SyscallError("recvmsg", -fd, program);
   return new sys.OwnedFd(fd);
+}
+
+/** Gives a mount other flags. Errors: SyscallError, EPERM without privileges. */
+export function remountFuse(target: ByteString, { readOnly, flags }: Pick<FuseMount, "readOnly" | "flags">): void {
+  const r = raw.mount("none", target, "", C.MS_REMOUNT | bitsOf(flags, readOnly), "");
+  if (r < 0) throw new SyscallError("remount", -r, textOfBytes(target));
+}
+
+function bitsOf(flags: readonly MountFlag[] = [], readOnly = false): number {
+  return flags.reduce((all, flag) => all | flagBits[flag], readOnly ? C.MS_RDONLY : 0);
 }
 
 /**

@@ -90,6 +90,12 @@ test("`lamella mount -t fuse` mounts the same", async (t) => {
   assert.equal(status, 0, stderr);
   assert.equal(mountAt(target)?.type, "fuse.lamella-overlay");
   assert.equal(fs.readFileSync(join(target, "dir/file"), "utf8"), "text");
+  const write = () => fs.writeFileSync(join(target, "dir/file"), "other");
+  assert.equal(run("-o", `${at.options},remount,ro`, target).status, 0);
+  assert.throws(write, { code: "EROFS" });
+  assert.equal(run("-o", "remount,rw,noexec", target).status, 0);
+  write();
+  assert.ok(mountAt(target)?.options.includes("noexec"));
 });
 
 test("SIGTERM unmounts", async (t) => {

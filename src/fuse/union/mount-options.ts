@@ -62,6 +62,12 @@ const words = [
 /** Taken with any value and left: they tune what there is nothing to tune of here. */
 const left = ["timeout", "threaded", "fast_ino", "context", "max_idle_threads", "fsname", "subtype"];
 
+/** With `remount`: what the mount that is there shall be. Its layers stay, whatever else is said. */
+export function parseRemount(text: string): Pick<MountRequest, "readOnly" | "flags"> | undefined {
+  const given = split(text, ",");
+  return given.includes("remount") ? { readOnly: given.includes("ro"), flags: given.filter(isMountFlag) } : undefined;
+}
+
 /** Reads the value of `-o`. Errors: invalid_argument for what is unknown, missing, or contradicts itself. */
 export function parseMountOptions(text: string): MountRequest {
   const given = new Map<string, string>();
