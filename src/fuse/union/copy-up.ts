@@ -234,7 +234,9 @@ function copyUpRemoved(union: Union, node: Node, stat: sys.Stat): void {
 /** Owner, then extended attributes, then mode, then times: chown clears set-id bits and capabilities, all change times. */
 function copyAttributes(union: Union, from: Place, stat: sys.Stat, [fd, name]: At): void {
   const flags = name === "" ? C.AT_EMPTY_PATH : C.AT_SYMLINK_NOFOLLOW;
-  const owned = raw.fchownat(fd, name, stat.uid, stat.gid, flags);
+  const { maker } = union;
+  const isMakers = stat.uid === maker.uid && stat.gid === maker.gid;
+  const owned = isMakers ? 0 : raw.fchownat(fd, name, stat.uid, stat.gid, flags);
   if (owned < 0) throw new SyscallError("fchownat", owned === -EINVAL ? EOVERFLOW : -owned);
   copyXattrs(union, from, [fd, name]);
   // A file is made with its mode, but for the bits that chown clears.

@@ -80,6 +80,7 @@ export class Union implements Disposable {
   readonly #layerRoots: (sys.Stat | undefined)[] = [];
   readonly #devices: (readonly [major: number, minor: number])[] = [];
   #lastTemporary = 0;
+  #maker: Caller | undefined;
   #kernel: Kernel | undefined;
   /** What the last lookup has just seen; see `takeStat`. */
   #seenNode: Node | undefined;
@@ -159,6 +160,12 @@ export class Union implements Disposable {
     const uuid = typeof told === "number" ? Buffer.alloc(0) : Buffer.from(told);
     this.#uuids[layer] = uuid;
     return uuid;
+  }
+
+  /** Whose what is made in the work directory is at first. Errors: SyscallError EROFS without an upper. */
+  get maker(): Caller {
+    this.#maker ??= sys.fstat(this.workFd);
+    return this.#maker;
   }
 
   get writable(): UpperLayer {
