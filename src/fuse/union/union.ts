@@ -25,8 +25,8 @@ import { diskId, type IdMap, shownId } from "./id-map.ts";
 import { InodeIndex, indexName } from "./inode-index.ts";
 import { type InodeNumber, type Node, NodeTable, upperKey } from "./node.ts";
 import { originInode, originOf } from "./origin.ts";
+import { canMakeWhiteouts } from "./shared-whiteout.ts";
 import { UpperLayer } from "./upper-layer.ts";
-import { canMakeWhiteouts } from "./whiteouts.ts";
 
 /** What is mounted, and how. Paths are absolute. */
 export interface UnionOptions {

@@ -11,19 +11,14 @@ import { isWhiteoutDevice } from "../../overlayfs/layer-stack.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
+import { sharedWhiteout as shared } from "./shared-whiteout.ts";
 import type { At, Union } from "./union.ts";
 
 const EPERM = 1;
 const ENOENT = 2;
 const EMLINK = 31;
-const shared = "#whiteout";
 const yes = Buffer.from("y");
 const inDirectory = Buffer.from("x");
-
-/** Tries it in the work directory, which then holds the first whiteout. */
-export function canMakeWhiteouts(workFd: number): boolean {
-  return raw.mknodat(workFd, shared, C.S_IFCHR, 0, 0) >= 0;
-}
 
 export function isWhiteout(union: Union, [fd, name]: At): boolean {
   const stat = raw.statx(fd, name);
