@@ -24,7 +24,7 @@ export function define(command: Command, cli: Cli): void {
     .addHelpText(
       "after",
       "\nPrints the path and nothing else. The mount stays until `lamella umount`. Without root it can only be seen inside a\n" +
-        'user namespace: start one with `lamella unshare`.\n\nExamples:\n  path=$(lamella mount "$id")\n' +
+        'user namespace: start one with `lamella unshare`.\n\nExample:\n  path=$(lamella mount "$id")\n' +
         "  lamella mount -t fuse -o lowerdir=/b:/a,upperdir=/upper,workdir=/work /merged",
     )
     .action(async (container: string, mountpoint: string | undefined, options: MountOptions) => {
