@@ -63,11 +63,14 @@ export function serveJobs<Job, Result, Event = never>(
   parentPort?.on("message", (request: Request) => {
     last = last.then(() => serve(request));
   });
+  parentPort?.postMessage("loaded");
 }
 
 interface Thread {
   readonly worker: Worker;
   readonly canceled: Int32Array;
+  /** Its code is there. A thread that ends while it loads native code takes the process along. */
+  readonly loaded: Promise<void>;
   fail: ((error: Error) => void) | undefined;
 }
 
@@ -129,14 +132,24 @@ export class WorkerPool<Job, Result, Event = never> implements AsyncDisposable {
     const threads = [...this.#all];
     this.#all.clear();
     this.#idle.length = 0;
-    await Promise.all(threads.map((thread) => thread.worker.terminate()));
+    const end = async ({ worker, loaded }: Thread): Promise<unknown> => {
+      await loaded;
+      return worker.terminate();
+    };
+    await Promise.all(threads.map(end));
   }
 
   #start(): Thread {
     const canceled = new Int32Array(new SharedArrayBuffer(4));
     const worker = new Worker(this.#url, { workerData: canceled });
-    worker.unref();
-    const thread: Thread = { worker, canceled, fail: undefined };
+    const loaded = new Promise<void>((resolve) => {
+      for (const event of ["message", "error", "exit"]) worker.once(event, () => resolve());
+    });
+    const thread: Thread = { worker, canceled, loaded, fail: undefined };
+    // Until then it keeps the process alive, a moment.
+    void loaded.then(() => {
+      if (this.#idle.includes(thread)) worker.unref();
+    });
     this.#all.add(thread);
     const died = (error: Error): void => {
       this.#all.delete(thread);
