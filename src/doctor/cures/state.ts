@@ -10,7 +10,16 @@
  * Directories are 0700: a daemon's environment is part of the plan, and may hold secrets. An id's directory is there from the
  * first step until `finish`, or until `undo` has put all back.
  */
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+} from "node:fs";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { syncDirectory, writeDurably } from "../../fs/durable-file.ts";
 import { tryLockFile } from "../../fs/locks.ts";
@@ -32,11 +41,19 @@ export class CureState {
   readonly directory: string;
   readonly plan: Plan;
   readonly #events: CureEvent[];
+  /** Of the journal's whole lines. */
+  #journalBytes: number;
 
-  private constructor(directory: string, plan: Plan, events: CureEvent[]) {
+  private constructor(directory: string, plan: Plan, journal = "") {
     this.directory = directory;
     this.plan = plan;
-    this.#events = events;
+    // A line without its end was being written when the power went: what it announces was not begun.
+    const whole = journal.slice(0, journal.lastIndexOf("\n") + 1);
+    this.#journalBytes = Buffer.byteLength(whole);
+    this.#events = whole
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as CureEvent);
   }
 
   /** Writes a plan down. Errors: failed_precondition (CURE_EXISTS) when there is one of that id. */
@@ -49,7 +66,7 @@ export class CureState {
     syncDirectory(bytesOfText(stateDirectory));
     const text = Buffer.from(`${JSON.stringify(plan, undefined, 2)}\n`);
     writeDurably(bytesOfText(`${directory}/plan.json`), text, { mode: 0o600 });
-    return new CureState(directory, plan, []);
+    return new CureState(directory, plan);
   }
 
   /** Undefined when there is no cure of that id. */
@@ -58,16 +75,7 @@ export class CureState {
     if (!existsSync(`${directory}/plan.json`)) return undefined;
     const plan = JSON.parse(readFileSync(`${directory}/plan.json`, "utf8")) as Plan;
     const journal = existsSync(`${directory}/journal`) ? readFileSync(`${directory}/journal`, "utf8") : "";
-    // A line without its end was being written when the power went: what it announces was not begun.
-    const lines = journal
-      .slice(0, journal.lastIndexOf("\n") + 1)
-      .split("\n")
-      .filter(Boolean);
-    return new CureState(
-      directory,
-      plan,
-      lines.map((line) => JSON.parse(line) as CureEvent),
-    );
+    return new CureState(directory, plan, journal);
   }
 
   get events(): readonly CureEvent[] {
@@ -82,11 +90,14 @@ export class CureState {
     return last.event === "finishing" ? "finishing" : "cured";
   }
 
-  /** Durable when it returns. */
+  /** Durable when it returns; what a power cut has left of a line goes first. For who holds the lock. */
   append(event: CureEvent): void {
     const path = `${this.directory}/journal`;
     const isNew = !existsSync(path);
-    appendFileSync(path, `${JSON.stringify(event)}\n`, { mode: 0o600, flush: true });
+    if (!isNew && statSync(path).size > this.#journalBytes) truncateSync(path, this.#journalBytes);
+    const line = `${JSON.stringify(event)}\n`;
+    appendFileSync(path, line, { mode: 0o600, flush: true });
+    this.#journalBytes += Buffer.byteLength(line);
     if (isNew) syncDirectory(bytesOfText(this.directory));
     this.#events.push(event);
   }
