@@ -141,8 +141,15 @@ export async function stopEngine(host: CureHost, engine: EngineHandle): Promise<
   if (again !== undefined) throw stuck(engine, `something starts it again (process ${again})`);
 }
 
-/** Starts it, unless it runs, and waits until it answers. */
-export async function startEngine(host: CureHost, engine: EngineHandle, fallbackOutput: string): Promise<void> {
+/**
+ * Starts it, unless it runs, waits until it answers, and starts the containers that ran. One that does not start is told of by
+ * `say`, and no reason to give up: a driver's containers stay behind when the driver changes.
+ */
+export async function startEngine(
+  host: CureHost,
+  engine: EngineHandle,
+  { fallbackOutput, say }: { readonly fallbackOutput: string; readonly say: (message: string) => void },
+): Promise<void> {
   let child: ChildProcess | undefined;
   if (engine.start.how === "service") await host.run(["systemctl", "start", ...engine.start.units]);
   else if (runningAs(host.view, engine.start).length === 0) child = spawnDaemon(engine.start, fallbackOutput);
@@ -155,8 +162,12 @@ export async function startEngine(host: CureHost, engine: EngineHandle, fallback
       });
   }
   const running = new Set((await containersOf(socket)).map(({ id }) => id));
-  for (const { id } of engine.containers)
-    if (!running.has(id)) await postNothing(socket, `/containers/${id}/start`).catch(() => {});
+  for (const { id, name } of engine.containers) {
+    if (running.has(id)) continue;
+    await postNothing(socket, `/containers/${id}/start`).catch((error: Error) =>
+      say(`the container ${name} was not started again: ${error.message}`),
+    );
+  }
 }
 
 async function answers(socket: string): Promise<boolean> {

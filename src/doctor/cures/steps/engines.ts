@@ -19,7 +19,7 @@ export const stopEngineKind: StepKind<StopEngineStep> = {
   undo: async ({ engine }, context) => {
     // It may be about to end.
     if (!context.wasDone) await stopEngine(context.host, engine);
-    await startEngine(context.host, engine, outputOf(context));
+    await startEngine(context.host, engine, { fallbackOutput: outputOf(context), say: context.say });
     return undefined;
   },
 };
@@ -29,7 +29,8 @@ export const startEngineKind: StepKind<StartEngineStep> = {
     engine.start.how === "service"
       ? `systemctl start ${engine.start.units.join(" ")}`
       : `start ${engine.name} with the arguments and the environment it had`,
-  apply: ({ engine }, context) => startEngine(context.host, engine, outputOf(context)),
+  apply: ({ engine }, context) =>
+    startEngine(context.host, engine, { fallbackOutput: outputOf(context), say: context.say }),
   undo: async ({ engine }, { host }) => {
     await stopEngine(host, engine);
     return undefined;
