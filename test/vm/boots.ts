@@ -20,8 +20,6 @@ export interface Boot {
   readonly environment: Readonly<Record<string, string>>;
   /** A test may ask for a reboot (/reboot-wanted): its file runs again afterwards, and the disks are as they were. */
   readonly reboots?: boolean;
-  /** It runs only when it is named: what takes longer than all the others together. */
-  readonly onRequest?: boolean;
 }
 
 const guest = "test/vm/guest";
@@ -80,16 +78,17 @@ const listed: Readonly<Record<string, Boot>> = {
     about: "a kernel without attributes of the user namespace in overlays, mount_setattr and much else",
     kernel: "5.10",
     moduleOptions: [],
-    files: [`${guest}/quota.test.ts`],
-    environment: {},
-  },
-  suite: {
-    about: "the driver suite on overlay2, on a kernel without much",
-    kernel: "5.10",
-    moduleOptions: [],
-    files: [`${guest}/drivers.test.ts`, "test/mount/overlay-mount.test.ts"],
-    environment: {},
-    onRequest: true,
+    files: [
+      `${guest}/drivers.test.ts`,
+      `${guest}/quota.test.ts`,
+      "test/mount/overlay-mount.test.ts",
+      "test/mount/upper-differ.test.ts",
+      "test/mount/fuse-session.test.ts",
+      "test/mount/union-file-system.test.ts",
+      "test/mount/union-io.test.ts",
+      "test/mount/union-options.test.ts",
+    ],
+    environment: { LAMELLA_TEST_RUNS: "3" },
   },
 };
 

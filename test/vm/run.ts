@@ -46,7 +46,7 @@ function plan(): Map<string, Boot> {
   const planned = new Map<string, Boot>();
   for (const [name, boot] of allBoots()) {
     const files = boot.files.filter(wanted);
-    const isAsked = values.boot === undefined ? boot.onRequest !== true : values.boot === name;
+    const isAsked = values.boot === undefined || values.boot === name;
     if (isAsked && files.length > 0) planned.set(name, { ...boot, files });
   }
   return planned;
