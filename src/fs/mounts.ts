@@ -9,7 +9,11 @@ import {
   AT_FDCWD,
   AT_SYMLINK_NOFOLLOW,
   MNT_DETACH,
+  MOUNT_ATTR__ATIME,
+  MOUNT_ATTR_NOATIME,
+  MOUNT_ATTR_NODIRATIME,
   MOUNT_ATTR_RDONLY,
+  MOUNT_ATTR_STRICTATIME,
   MOVE_MOUNT_F_EMPTY_PATH,
   MS_BIND,
   MS_NODEV,
@@ -63,16 +67,36 @@ function once(ask: () => boolean): () => boolean {
   };
 }
 
+/** When reading sets access times; "relatime" where nothing is said. */
+export interface AccessTimes {
+  readonly files: "relatime" | "noatime" | "strictatime";
+  readonly directories: boolean;
+}
+
+function accessTimeBits({ files, directories }: AccessTimes): number {
+  const bits = { relatime: 0, noatime: MOUNT_ATTR_NOATIME, strictatime: MOUNT_ATTR_STRICTATIME }[files];
+  return bits | (directories ? 0 : MOUNT_ATTR_NODIRATIME);
+}
+
 /**
  * A detached bind mount of the directory `source`: attached nowhere, it can be handed to a thread in another mount namespace
- * and ends with its descriptor. Read-only only where the kernel can (5.12); {@link attachMount} sees to the rest.
+ * and ends with its descriptor. Read-only, and with access times of its own, only where the kernel can (5.12);
+ * {@link attachMount} sees to the rest.
  */
-export function detachedBind(source: ByteString, options: { readonly readOnly?: boolean } = {}): sys.OwnedFd {
+export function detachedBind(
+  source: ByteString,
+  options: { readonly readOnly?: boolean; readonly accessTimes?: AccessTimes } = {},
+): sys.OwnedFd {
   const tree = raw.open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   if (tree < 0) throw new SyscallError("open_tree", -tree, textOfBytes(source));
   const clone = new sys.OwnedFd(tree);
-  if (!options.readOnly || !hasMountSetattr()) return clone;
-  const attr = { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
+  const { readOnly, accessTimes } = options;
+  if ((!readOnly && accessTimes === undefined) || !hasMountSetattr()) return clone;
+  const attr = {
+    set: (readOnly ? MOUNT_ATTR_RDONLY : 0) | (accessTimes === undefined ? 0 : accessTimeBits(accessTimes)),
+    clear: accessTimes === undefined ? 0 : MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME,
+    propagation: 0,
+  };
   const r = raw.mount_setattr(clone.fd, "", AT_EMPTY_PATH, attr);
   if (r >= 0) return clone;
   clone[Symbol.dispose]();

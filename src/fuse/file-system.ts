@@ -112,7 +112,7 @@ export interface FileSystem {
   lookup(parent: number, name: ByteString): Answer<Entry>;
   forget(node: number, count: number): void;
   getattr(node: number, handle: number | undefined): Answer<Stat>;
-  /** True for an ID whose object the kernel may change by another one: it is not to keep what it is told of it. */
+  /** True for a file that may change without being asked for by this ID: the kernel is not to keep its attributes. */
   isStale?(node: number): boolean;
   setattr?(node: number, changes: Changes): Answer<Stat>;
   readlink?(node: number): Answer<ByteString>;

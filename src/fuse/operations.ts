@@ -3,7 +3,6 @@
  * operation answers the length of the reply's body in bytes, or a negative errno.
  */
 import * as C from "../sys/constants.ts";
-import type { Stat } from "../sys/syscalls.ts";
 import type { Answer, Changes, Creation, Entry, FileSystem } from "./file-system.ts";
 import * as P from "./protocol.ts";
 import { decodeDevice, type Reply } from "./reply.ts";
@@ -57,11 +56,6 @@ function changes(request: Request): Changes {
     killPrivileges: (valid & P.FATTR_KILL_SUIDGID) !== 0,
     handle: given(P.FATTR_FH, () => request.u64(8)),
   };
-}
-
-function attributes(fs: FileSystem, request: Request, reply: Reply, stat: Stat): number {
-  const length = reply.attributes(stat);
-  return fs.isStale?.(request.node) ? reply.passing(length) : length;
 }
 
 /** Attributes are first asked how long they are (`size` 0), then for themselves. */
@@ -151,10 +145,9 @@ function copyRange(fs: FileSystem, request: Request, reply: Reply): number {
 function statx(fs: FileSystem, request: Request, reply: Reply): number {
   if (!fs.birthTime) return -ENOSYS;
   const handle = (request.u32(0) & P.FUSE_GETATTR_FH) === 0 ? undefined : request.u64(8);
-  return told(fs.getattr(request.node, handle), (stat) => {
-    const length = reply.extended(stat, fs.birthTime?.(request.node));
-    return fs.isStale?.(request.node) ? reply.passing(length) : length;
-  });
+  return told(fs.getattr(request.node, handle), (stat) =>
+    reply.extended(request.node, stat, fs.birthTime?.(request.node)),
+  );
 }
 
 /** The operations that are answered, by opcode. */
@@ -164,13 +157,13 @@ export const operations: readonly (Operation | undefined)[] = byOpcode([
     P.op.GETATTR,
     (fs, request, reply) => {
       const handle = (request.u32(0) & P.FUSE_GETATTR_FH) === 0 ? undefined : request.u64(8);
-      return told(fs.getattr(request.node, handle), (stat) => attributes(fs, request, reply, stat));
+      return told(fs.getattr(request.node, handle), (stat) => reply.attributes(request.node, stat));
     },
   ],
   [
     P.op.SETATTR,
     (fs, request, reply) =>
-      told(fs.setattr?.(request.node, changes(request)), (stat) => attributes(fs, request, reply, stat)),
+      told(fs.setattr?.(request.node, changes(request)), (stat) => reply.attributes(request.node, stat)),
   ],
   [
     P.op.READLINK,

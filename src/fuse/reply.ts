@@ -5,7 +5,7 @@
 import type { ByteString } from "../lib/bytes.ts";
 import * as C from "../sys/constants.ts";
 import type { Stat, StatFs } from "../sys/syscalls.ts";
-import type { DirectorySink, Entry, Opened } from "./file-system.ts";
+import type { DirectorySink, Entry, FileSystem, Opened } from "./file-system.ts";
 import { OUT_HEADER } from "./protocol.ts";
 
 const HIGH = 4294967296;
@@ -23,14 +23,14 @@ export class Reply {
   /** Behind the header. */
   readonly body: Buffer;
   readonly #words: Uint32Array;
-  readonly #validSec: number;
+  readonly #fs: Pick<FileSystem, "validSec" | "isStale">;
 
-  /** `bodyBytes`: the longest body. `validSec`: how long the kernel may keep what it is told. */
-  constructor(bodyBytes: number, validSec: number) {
+  /** `bodyBytes`: the longest body. `fs` says how long the kernel may keep what it is told. */
+  constructor(bodyBytes: number, fs: Pick<FileSystem, "validSec" | "isStale">) {
     this.buffer = Buffer.allocUnsafeSlow(OUT_HEADER + bodyBytes);
     this.body = this.buffer.subarray(OUT_HEADER);
     this.#words = new Uint32Array(this.buffer.buffer, this.buffer.byteOffset, this.buffer.length >>> 2);
-    this.#validSec = validSec;
+    this.#fs = fs;
   }
 
   /** Writes a field of the body. */
@@ -82,29 +82,24 @@ export class Reply {
    * How long attributes are good for. Set-id bits may go by a write that is passed through, of which the kernel notes that it
    * changed size and times, but not the mode.
    */
-  #validOf(stat: Stat): number {
-    return (stat.mode & C.S_IFMT) === C.S_IFREG && (stat.mode & 0o6000) !== 0 ? 0 : this.#validSec;
+  #validOf(node: number, stat: Stat): number {
+    const isFile = (stat.mode & C.S_IFMT) === C.S_IFREG;
+    return isFile && ((stat.mode & 0o6000) !== 0 || this.#fs.isStale?.(node)) ? 0 : this.#fs.validSec;
   }
 
   /** fuse_attr_out; its length. */
-  attributes(stat: Stat): number {
-    this.u64(0, this.#validOf(stat));
+  attributes(node: number, stat: Stat): number {
+    this.u64(0, this.#validOf(node, stat));
     this.u64(8, 0);
     this.#attributes(16, stat);
     return 16 + ATTR;
   }
 
-  /** Attributes that have been written may not be kept. `length` is theirs. */
-  passing(length: number): number {
-    this.u64(0, 0);
-    return length;
-  }
-
   /** fuse_statx_out; its length. `birth`: in seconds and nanoseconds. */
-  extended(stat: Stat, birth: readonly [number, number] | undefined): number {
+  extended(node: number, stat: Stat, birth: readonly [number, number] | undefined): number {
     const at = 32;
     this.clear(0, STATX_OUT);
-    this.u64(0, this.#validOf(stat));
+    this.u64(0, this.#validOf(node, stat));
     this.u32(at, C.STATX_BASIC_STATS | (birth === undefined ? 0 : C.STATX_BTIME));
     this.u32(at + 4, BLOCK_SIZE);
     this.u32(at + 16, stat.nlink);
@@ -134,8 +129,8 @@ export class Reply {
   entry({ node, stat }: Entry, at = 0): number {
     this.u64(at, node);
     this.u64(at + 8, 0);
-    this.u64(at + 16, this.#validSec);
-    this.u64(at + 24, this.#validOf(stat));
+    this.u64(at + 16, this.#fs.validSec);
+    this.u64(at + 24, this.#validOf(node, stat));
     this.u64(at + 32, 0);
     this.#attributes(at + 40, stat);
     return ENTRY;
@@ -144,7 +139,7 @@ export class Reply {
   /** A name that the kernel may take for missing until someone makes it. */
   missing(): number {
     this.clear(0, ENTRY);
-    this.u64(16, this.#validSec);
+    this.u64(16, this.#fs.validSec);
     return ENTRY;
   }
 

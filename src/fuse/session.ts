@@ -54,7 +54,7 @@ export interface SessionOptions {
  */
 export function serve(fd: number, fileSystem: FileSystem, options: SessionOptions = {}): void {
   const request = new Request(LONGEST_REQUEST);
-  const reply = new Reply(MAX_DATA, fileSystem.validSec);
+  const reply = new Reply(MAX_DATA, fileSystem);
   const companion = new Companion();
   for (;;) {
     const n = raw.read(fd, request.buffer);

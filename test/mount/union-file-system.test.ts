@@ -230,6 +230,26 @@ for name in ["lower", "new"]:
   assert.equal(fs.readFileSync(join(at.upper, "lower")).toString("latin1", 70000, 70004), "mmap");
 });
 
+test("writing to a mapped file changes its times, though the kernel does not ask for it", async (t) => {
+  await using at = await scene(t, "head -c 100000 /dev/zero > lower");
+  if (!at) return;
+  const script = `
+import mmap, os
+for name in ["lower", "new"]:
+    with open(name, "r+b" if name == "lower" else "w+b") as file:
+        file.truncate(100000)
+        os.utime(name, (1000000000, 1000000000))
+        assert os.stat(name).st_mtime == 1000000000, name
+        with mmap.mmap(file.fileno(), 0) as memory: memory[0:4] = b"mmap"
+        assert os.stat(name).st_mtime > 1000000000, name
+    with open(name, "r+b") as file:
+        os.utime(name, (1000000000, 1000000000))
+        with mmap.mmap(file.fileno(), 0) as memory: memory[0:4] = b"more"
+    assert os.stat(name).st_mtime > 1000000000, name
+`;
+  execFileSync("python3", ["-c", script], { cwd: at.merged });
+});
+
 test("nothing outside is touched through a symbolic link", async (t) => {
   await using at = await scene(t, "true");
   if (!at) return;

@@ -130,3 +130,27 @@ test("times of birth are those of the layer that is seen, as with the kernel", a
   for (const [seen, real] of pairs)
     assert.deepEqual(sys.birthTime(C.AT_FDCWD, join(at.merged, seen)), sys.birthTime(C.AT_FDCWD, at.path(real)));
 });
+
+test("reading sets access times as the mount has it, whatever the mount of the upper layer has", async (t) => {
+  await using at = scene(t, "true");
+  if (!at) return;
+  const times = [
+    { files: "noatime", directories: true, changes: [false, false] },
+    { files: "relatime", directories: true, changes: [true, false] },
+    { files: "strictatime", directories: true, changes: [true, true] },
+  ] as const;
+  for (const { files, directories, changes } of times) {
+    await at.server.mount(at.merged, { ...at.options, accessTimes: { files, directories } });
+    const file = join(at.merged, files);
+    fs.writeFileSync(file, "x");
+    fs.utimesSync(file, 1e9, 1e9);
+    const found = changes.map(() => {
+      const before = fs.statSync(file).atimeMs;
+      // The clock of access times has ticks of some milliseconds.
+      sh(`sleep 0.05; cat ${files} > /dev/null`, at.merged);
+      return fs.statSync(file).atimeMs !== before;
+    });
+    assert.deepEqual(found, changes, files);
+    await at.server.unmount();
+  }
+});

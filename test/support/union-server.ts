@@ -13,7 +13,7 @@ export class UnionServer implements AsyncDisposable {
   #target: string | undefined;
 
   constructor() {
-    const script = join(import.meta.dirname, "union-file-system-child.ts");
+    const script = join(import.meta.dirname, "./union-file-system-child.ts");
     this.#child = spawn(process.execPath, [...process.execArgv, script], { stdio: ["pipe", "pipe", "inherit"] });
     this.#lines = createInterface({ input: this.#child.stdout });
     this.#child.once("exit", (status) => this.#lines.emit("line", `exit ${status}`));

@@ -29,6 +29,8 @@ interface OpenFile {
   readonly id: number;
   fd: number;
   readonly writable: boolean;
+  /** The kernel writes to it without asking where it is mapped. */
+  readonly mappable: boolean;
   /** It was opened in the upper layer. */
   upper: boolean;
   /** Where its bytes lie behind the descriptor, when that is of another file. */
@@ -43,6 +45,8 @@ export class OpenFiles {
   #kernel: Kernel | undefined;
   #passthrough = new Passthrough(undefined);
   readonly #next = new Uint8Array(1);
+  /** How many files are open that may be mapped and written to, by the ID of the node. */
+  readonly #mappable = new Map<number, number>();
 
   constructor(union: Union) {
     this.#union = union;
@@ -56,23 +60,28 @@ export class OpenFiles {
 
   /** Opens a regular file by one of its node's IDs; what is opened for writing is copied up. */
   open(node: Node, id: number, flags: number): Opened {
-    const writable = (flags & 3) !== C.O_RDONLY || (flags & C.O_TRUNC) !== 0;
-    if (writable) copyUp(this.#union, node, (flags & C.O_TRUNC) !== 0 ? "no-data" : "all");
+    if (isForWriting(flags)) copyUp(this.#union, node, (flags & C.O_TRUNC) !== 0 ? "no-data" : "all");
     if (this.#passthrough.isOutdated(node)) {
       this.#passthrough.forgetAttributes(node.id);
       this.#union.nodes.renew(node);
     }
     if (id !== node.id) throw new SyscallError("open", ESTALE);
-    return this.adopt(node, this.#descriptor(node, flags & KEPT_FLAGS), { writable, mode: undefined });
+    const opened = this.adopt(node, this.#descriptor(node, flags & KEPT_FLAGS), { flags, mode: undefined });
+    if (this.#mappable.get(id) === 1) this.#passthrough.forgetAttributes(id);
+    return opened;
   }
 
-  /** Takes an open descriptor of a node. `mode`: of the file, where it is known. */
-  adopt(node: Node, fd: number, file: { readonly writable: boolean; readonly mode: number | undefined }): Opened {
+  /** Takes a descriptor of a node that was opened with `flags`. `mode`: of the file, where it is known. */
+  adopt(node: Node, fd: number, file: { readonly flags: number; readonly mode: number | undefined }): Opened {
     const upper = node.upper && !node.isMetacopy;
     const extent = node.data && this.#union.layer(node.data.layer).extent(node.data.path);
-    this.#files.set(fd, { node, id: node.id, fd, writable: file.writable, upper, extent });
     const from = extent !== undefined ? "within" : upper || this.#union.upper === undefined ? "stays" : "lower";
-    return this.#passthrough.opened(node, fd, { fd, from, mode: file.mode });
+    const opened = this.#passthrough.opened(node, fd, { fd, from, mode: file.mode });
+    const { id } = node;
+    const mappable = opened.backing !== undefined && (file.flags & 3) === C.O_RDWR;
+    if (mappable) this.#mappable.set(id, (this.#mappable.get(id) ?? 0) + 1);
+    this.#files.set(fd, { node, id, fd, writable: isForWriting(file.flags), mappable, upper, extent });
+    return opened;
   }
 
   #descriptor(node: Node, flags: number): number {
@@ -153,14 +162,26 @@ export class OpenFiles {
     return file?.writable ? file.fd : undefined;
   }
 
+  /** True while the kernel may write to a node's file, and so change its times, without being asked to write. */
+  mayBeMapped(id: number): boolean {
+    return this.#mappable.has(id);
+  }
+
   close(handle: number): void {
     const file = this.#files.get(handle);
     if (file === undefined) return;
     this.#files.delete(handle);
+    if (file.mappable) this.#unmapped(file.id);
     this.#passthrough.closed(file.id);
     // The number of the handle itself stays taken until now, lest another file get it.
     if (file.fd !== handle) raw.close(file.fd);
     raw.close(handle);
+  }
+
+  #unmapped(id: number): void {
+    const left = (this.#mappable.get(id) ?? 0) - 1;
+    if (left > 0) this.#mappable.set(id, left);
+    else this.#mappable.delete(id);
   }
 
   openDirectory(node: Node): number {
@@ -179,4 +200,9 @@ export class OpenFiles {
   closeDirectory(handle: number): void {
     this.#directories.delete(handle);
   }
+}
+
+/** True for open(2)'s flags when the file is to be changed. */
+function isForWriting(flags: number): boolean {
+  return (flags & 3) !== C.O_RDONLY || (flags & C.O_TRUNC) !== 0;
 }

@@ -17,6 +17,7 @@ import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
+import type { Folder } from "./open-layers.ts";
 import { asUpper, originOf } from "./origin.ts";
 
 const ENOENT = 2;
@@ -30,11 +31,11 @@ export class InodeIndex implements Disposable {
    * others, or when file systems have no file handles. `lower`: the origin of the uppermost lower directory.
    */
   constructor(
-    work: ByteString,
+    work: Folder,
     folders: { readonly upper: number; readonly lower: Buffer },
     mark: (name: string) => ByteString,
   ) {
-    const path = `${work}/index`;
+    const path = `${work.at}/index`;
     sameAsBefore(folders.upper, mark("origin"), folders.lower, "the upper directory was used over another lower one");
     const made = raw.mkdirat(C.AT_FDCWD, path, 0o755);
     this.#folder = sys.open(path, C.O_RDONLY | C.O_DIRECTORY);
@@ -42,7 +43,12 @@ export class InodeIndex implements Disposable {
     try {
       if (made < 0) sys.fstat(this.#folder.fd);
       const upper = asUpper(originOf(folders.upper));
-      sameAsBefore(this.#folder.fd, mark("upper"), upper, `${textOfBytes(path)} belongs to another upper directory`);
+      sameAsBefore(
+        this.#folder.fd,
+        mark("upper"),
+        upper,
+        `${textOfBytes(work.path)}/index belongs to another upper directory`,
+      );
     } catch (error) {
       this.#folder[Symbol.dispose]();
       throw error;

@@ -78,7 +78,7 @@ function absolute(path: ByteString): ByteString {
 }
 
 function unionOptions(request: MountRequest): UnionOptions {
-  const { features } = request;
+  const { features, flags } = request;
   const work = request.work === undefined ? undefined : absolute(request.work);
   const prefix = prefixFor(request.userxattr, work);
   return {
@@ -86,6 +86,10 @@ function unionOptions(request: MountRequest): UnionOptions {
     upper: request.upper === undefined ? undefined : absolute(request.upper),
     work,
     prefix,
+    accessTimes: {
+      files: flags.includes("noatime") ? "noatime" : flags.includes("strictatime") ? "strictatime" : "relatime",
+      directories: !flags.includes("nodiratime"),
+    },
     ...features,
   };
 }

@@ -94,7 +94,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
   }
 
   isStale(node: number): boolean {
-    return this.#union.nodes.isAlias(node);
+    return this.#union.nodes.isAlias(node) || this.#files.mayBeMapped(node);
   }
 
   getattr(node: number): Answer<sys.Stat> {
@@ -192,13 +192,13 @@ export class UnionFileSystem implements FileSystem, Disposable {
     const made = this.#create(parent, name, { type: C.S_IFREG, umask: how.umask, caller: how.caller, make });
     if (typeof made === "number") return made;
     const [node, fd] = made;
-    return this.#lendOpened(node, fd);
+    return this.#lendOpened(node, fd, how.flags);
   }
 
   /** A new file, open. */
-  #lendOpened(node: Node, fd: number): Entry & Opened {
+  #lendOpened(node: Node, fd: number, openFlags: number): Entry & Opened {
     const { stat } = this.#lend(node);
-    const { handle, flags, backing = 0 } = this.#files.adopt(node, fd, { writable: true, mode: stat.mode });
+    const { handle, flags, backing = 0 } = this.#files.adopt(node, fd, { flags: openFlags, mode: stat.mode });
     return { node: node.id, stat, handle, flags, backing };
   }
 
@@ -215,7 +215,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
     const ino = union.inodeNumber(stat);
     const node = union.nodes.add({ type: C.S_IFREG, ino, upper: true, parts: [], lower: undefined, data: undefined });
     node.fd = sys.openat(C.AT_FDCWD, `/proc/self/fd/${fd}`, C.O_RDWR);
-    return this.#lendOpened(node, fd);
+    return this.#lendOpened(node, fd, flags);
   }
 
   read(handle: number, into: Uint8Array, offset: number): number {

@@ -11,6 +11,7 @@
  */
 import { LamellaError } from "../../errors/lamella-error.ts";
 import { SyscallError } from "../../errors/syscall-error.ts";
+import type { AccessTimes } from "../../fs/mounts.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import type { DirectoryPart, Layer, LayerEntry, MergedEntry, Place } from "../../overlayfs/layer.ts";
 import type { MarkKind } from "../../overlayfs/layer-marks.ts";
@@ -23,7 +24,7 @@ import type { Caller, Kernel } from "../file-system.ts";
 import { diskId, type IdMap, shownId } from "./id-map.ts";
 import { InodeIndex, indexName } from "./inode-index.ts";
 import { type InodeNumber, type Node, NodeTable, upperKey } from "./node.ts";
-import { openLower, openWork } from "./open-layers.ts";
+import { openLower, openWork, type WritableFolders, writableFolders } from "./open-layers.ts";
 import { originInode, originOf } from "./origin.ts";
 import { canMakeWhiteouts } from "./shared-whiteout.ts";
 import { UpperLayer } from "./upper-layer.ts";
@@ -54,6 +55,8 @@ export interface UnionOptions {
   /** The owners that are shown. */
   readonly users?: IdMap;
   readonly groups?: IdMap;
+  /** When reading sets access times in the upper layer. */
+  readonly accessTimes?: AccessTimes;
 }
 
 const EROFS = 30;
@@ -89,17 +92,18 @@ export class Union implements Disposable {
   /** Errors: SyscallError when a layer cannot be opened. */
   constructor(options: UnionOptions) {
     this.options = options;
-    const { lowers, upper, work, prefix } = options;
+    const { lowers, prefix } = options;
     const layers: Layer[] = [];
-    if (upper !== undefined && work !== undefined) {
-      this.upper = new UpperLayer(upper, this.nodes);
+    using folders = foldersOf(options);
+    if (folders !== undefined) {
+      this.upper = new UpperLayer(folders.upper.at, this.nodes);
       layers.push(this.upper);
-      this.#workFd = openWork(work, options.volatile ?? false);
+      this.#workFd = openWork(folders.work, options.volatile ?? false);
       this.nodes.xattrWhiteouts = !canMakeWhiteouts(this.#workFd.fd);
     }
     for (const lower of lowers) layers.push(openLower(lower, prefix));
     this.#layers = layers;
-    if (options.index && upper !== undefined && work !== undefined) this.#index = this.#openIndex(work, upper);
+    if (options.index && folders !== undefined) this.#index = this.#openIndex(folders);
     this.stack = new LayerStack(layers, options.marks === undefined ? { prefix } : { prefix, marks: options.marks });
     const { stat, parts } = this.stack.root;
     const own = this.upper === undefined ? parts : [this.nodes.upperPart(1), ...parts.slice(1)];
@@ -114,8 +118,8 @@ export class Union implements Disposable {
     this.root.lookups = 1;
   }
 
-  #openIndex(work: ByteString, upper: ByteString): InodeIndex {
-    using own = sys.open(upper, C.O_RDONLY | C.O_DIRECTORY);
+  #openIndex({ work, upper }: WritableFolders): InodeIndex {
+    using own = sys.open(upper.at, C.O_RDONLY | C.O_DIRECTORY);
     const lower = this.originAt({ layer: 1, path: "" });
     return new InodeIndex(work, { upper: own.fd, lower: lower ?? Buffer.alloc(0) }, (name) => this.mark(name));
   }
@@ -437,4 +441,9 @@ function linkCount(node: Node, stat: sys.Stat): number {
 
 function readOnly(): never {
   throw new SyscallError("open", EROFS);
+}
+
+function foldersOf({ upper, work, accessTimes }: UnionOptions): WritableFolders | undefined {
+  if (upper === undefined || work === undefined) return undefined;
+  return writableFolders(upper, work, accessTimes ?? { files: "relatime", directories: true });
 }
