@@ -20,10 +20,15 @@ import type { ByteString } from "../lib/bytes.ts";
 import type { Stat, StatFs } from "../sys/syscalls.ts";
 import type { SlowCall } from "./slow-calls.ts";
 
-/** Who asks. The object is the session's, and holds for the call alone. */
-export interface Caller {
+export interface Owner {
   readonly uid: number;
   readonly gid: number;
+}
+
+/** Who asks. The object is the session's, and holds for the call alone. */
+export interface Caller extends Owner {
+  /** The thread; 0 where it is the kernel, or of another PID namespace. */
+  readonly pid: number;
 }
 
 /** An object lent to the kernel. Its inode number as seen in the mount is that of `stat`. */
@@ -48,6 +53,9 @@ export interface Creation {
   readonly caller: Caller;
 }
 
+/** Who changes a file so that its set-id bits (and capabilities) are to go, as POSIX has it; undefined: they stay. */
+export type Writer = Caller | undefined;
+
 /** What SETATTR changes; what is undefined stays. Times are seconds and nanoseconds (or UTIME_NOW). */
 export interface Changes {
   readonly mode: number | undefined;
@@ -56,8 +64,7 @@ export interface Changes {
   readonly size: number | undefined;
   readonly atime: readonly [number, number] | undefined;
   readonly mtime: readonly [number, number] | undefined;
-  /** Set-id bits (and capabilities) are to go, as POSIX has it for a write by others. */
-  readonly killPrivileges: boolean;
+  readonly killPrivileges: Writer;
   /** The open file through which it was asked. */
   readonly handle: number | undefined;
 }
@@ -134,14 +141,14 @@ export interface FileSystem {
   /** `flags`: RENAME_ flags of renameat2(2). */
   rename?(from: DirectoryName, to: DirectoryName, flags: number): number;
   /** `flags`: those of open(2). */
-  open?(node: number, flags: number, how: { readonly killPrivileges: boolean }): Answer<Opened>;
+  open?(node: number, flags: number, how: { readonly killPrivileges: Writer }): Answer<Opened>;
   create?(parent: number, name: ByteString, how: Creation & { readonly flags: number }): Answer<Entry & Opened>;
   /** An open file without a name. */
   tmpfile?(parent: number, how: Creation & { readonly flags: number }): Answer<Entry & Opened>;
   /** Fills `into` from `offset` on; the bytes read, fewer only at the end of the file; or LATER. */
   read?(handle: number, into: Uint8Array, offset: number): number;
   /** The bytes written. */
-  write?(handle: number, from: Uint8Array, at: { readonly offset: number; readonly killPrivileges: boolean }): number;
+  write?(handle: number, from: Uint8Array, at: { readonly offset: number; readonly killPrivileges: Writer }): number;
   /** One of the descriptors of an open file is closed. */
   flush?(handle: number): number;
   release?(handle: number): void;
@@ -186,7 +193,7 @@ export interface Allocation {
   readonly mode: number;
   readonly offset: number;
   readonly length: number;
-  readonly killPrivileges: boolean;
+  readonly killPrivileges: Writer;
 }
 
 export interface XattrChange {

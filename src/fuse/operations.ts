@@ -53,7 +53,7 @@ function changes(request: Request): Changes {
     size: given(P.FATTR_SIZE, () => request.u64(16)),
     atime: time(P.FATTR_ATIME, P.FATTR_ATIME_NOW, 32, 56),
     mtime: time(P.FATTR_MTIME, P.FATTR_MTIME_NOW, 40, 60),
-    killPrivileges: (valid & P.FATTR_KILL_SUIDGID) !== 0,
+    killPrivileges: (valid & P.FATTR_KILL_SUIDGID) !== 0 ? request : undefined,
     handle: given(P.FATTR_FH, () => request.u64(8)),
   };
 }
@@ -89,7 +89,7 @@ function read(fs: FileSystem, request: Request, reply: Reply): number {
 
 function write(fs: FileSystem, request: Request, reply: Reply): number {
   const size = request.u32(16);
-  const killPrivileges = (request.u32(20) & P.FUSE_WRITE_KILL_SUIDGID) !== 0;
+  const killPrivileges = (request.u32(20) & P.FUSE_WRITE_KILL_SUIDGID) !== 0 ? request : undefined;
   const at = { offset: request.u64(8), killPrivileges };
   const written = fs.write?.(request.u64(0), request.data(40, size), at) ?? -ENOSYS;
   if (written < 0) return written;
@@ -200,7 +200,7 @@ export const operations: readonly (Operation | undefined)[] = byOpcode([
   [
     P.op.OPEN,
     (fs, request, reply) => {
-      const killPrivileges = (request.u32(4) & P.FUSE_OPEN_KILL_SUIDGID) !== 0;
+      const killPrivileges = (request.u32(4) & P.FUSE_OPEN_KILL_SUIDGID) !== 0 ? request : undefined;
       return told(fs.open?.(request.node, request.u32(0), { killPrivileges }), (opened) => reply.opened(opened));
     },
   ],
@@ -253,7 +253,7 @@ export const operations: readonly (Operation | undefined)[] = byOpcode([
     P.op.FALLOCATE,
     (fs, request) => {
       // The protocol has no flag for it here: who is not root may not keep set-id bits.
-      const killPrivileges = request.uid !== 0;
+      const killPrivileges = request.uid !== 0 ? request : undefined;
       const range = { offset: request.u64(8), length: request.u64(16), mode: request.u32(24), killPrivileges };
       return done(fs.fallocate?.(request.u64(0), range));
     },

@@ -209,6 +209,27 @@ test("a file that gets set-id bits while it is open loses them by the next write
   assert.equal(at.asUser(script), "6755\n755\n");
 });
 
+test("the set-id bit of a group goes when one who is not in it writes, though the group may not execute", async (t) => {
+  await using at = await scene(t, "mkdir -m 777 dir");
+  if (!at) return;
+  const script = `cd dir; for group in 1000 0; do
+    touch f$group; chgrp $group f$group; chmod 2666 f$group; done`;
+  sh(script, at.merged);
+  const write = "for f in dir/f*; do echo x >> $f; stat -c %a $f; fallocate -l 100 $f; stat -c %a $f; done";
+  assert.equal(at.asUser(write), "666\n666\n2666\n2666\n");
+});
+
+test("a file without a name keeps the set-id bits it is made with", async (t) => {
+  await using at = await scene(t, "true");
+  if (!at) return;
+  const fd = fs.openSync(at.merged, C.O_TMPFILE | C.O_RDWR, 0o6711);
+  try {
+    assert.equal(fs.fstatSync(fd).mode & 0o7777, 0o6711);
+  } finally {
+    fs.closeSync(fd);
+  }
+});
+
 test("a mapped file and a written one are the same", async (t) => {
   await using at = await scene(t, "head -c 100000 /dev/zero > lower");
   if (!at) return;

@@ -2,13 +2,14 @@
  * Changes of metadata, and extended attributes. All of them act on the object itself beneath an open directory of the upper
  * layer: nothing follows a symbolic link of the view, which would lead into the host.
  */
-import { SyscallError } from "../../errors/syscall-error.ts";
+import { readFileSync } from "node:fs";
+import { hasCode, SyscallError } from "../../errors/syscall-error.ts";
 import type { ByteString } from "../../lib/bytes.ts";
 import { visibleXattrName } from "../../overlayfs/xattr-names.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
-import type { Changes, XattrChange } from "../file-system.ts";
+import type { Caller, Changes, XattrChange } from "../file-system.ts";
 import { copyUp } from "./copy-up.ts";
 import type { Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
@@ -37,7 +38,7 @@ export function changeAttributes(union: Union, node: Node, changes: Changes, ope
   }
   if (mode !== undefined) must("fchmodat2", raw.fchmodat2(...at, mode & 0o7777, flagsOf(at)));
   if (size !== undefined) resize(at, size, openFd);
-  if (changes.killPrivileges) dropPrivileges(at);
+  if (changes.killPrivileges) dropPrivileges(union, node, changes.killPrivileges);
   if (atime !== undefined || mtime !== undefined)
     must("utimensat", raw.utimensat(...at, ...(atime ?? omitted), ...(mtime ?? omitted)));
 }
@@ -53,12 +54,30 @@ function resize([fd, name]: At, size: number, openFd: number | undefined): void 
   sys.ftruncate(file.fd, size);
 }
 
-/** Clears the set-id bits of a file, that of the group only where the group may execute it. */
-export function dropPrivileges(at: At): void {
-  const { mode } = sys.statx(...at, flagsOf(at));
-  if ((mode & C.S_IFMT) !== C.S_IFREG) return;
-  const cleared = mode & ~(C.S_IFMT | 0o4000 | ((mode & 0o010) !== 0 ? 0o2000 : 0));
+/** Clears the set-id bits of a file; that of its group where the group may execute it, or the writer is not in the group. */
+export function dropPrivileges(union: Union, node: Node, writer: Caller): void {
+  const at = union.at(node);
+  const { mode, gid } = sys.statx(...at, flagsOf(at));
+  if ((mode & C.S_IFMT) !== C.S_IFREG || (mode & 0o6000) === 0) return;
+  const staysOfGroup = (mode & 0o2010) === 0o2000 && isMember(union, writer, gid);
+  const cleared = mode & ~(C.S_IFMT | 0o4000 | (staysOfGroup ? 0 : 0o2000));
   if (cleared !== (mode & 0o7777)) must("fchmodat2", raw.fchmodat2(...at, cleared, flagsOf(at)));
+}
+
+/** `gid`: as it is stored. A process that has ended, or is not seen from here, has its first group alone. */
+function isMember(union: Union, { uid, gid: own, pid }: Caller, gid: number): boolean {
+  const stored = (id: number): number => union.diskOwner({ uid, gid: id }).gid;
+  if (stored(own) === gid) return true;
+  try {
+    const groups = /^Groups:(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1] ?? "";
+    return groups
+      .trim()
+      .split(/\s+/)
+      .some((id) => id !== "" && stored(Number(id)) === gid);
+  } catch (error) {
+    if (hasCode(error, "ENOENT", "ESRCH")) return false;
+    throw error;
+  }
 }
 
 /** An attribute's name as it is stored: those that look like overlay's own are escaped. */

@@ -9,7 +9,7 @@ import type { ByteString } from "../../lib/bytes.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
-import type { Caller } from "../file-system.ts";
+import type { Owner } from "../file-system.ts";
 import { copyUp, linkOpen, markImpure } from "./copy-up.ts";
 import type { Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
@@ -26,7 +26,7 @@ const defaultAcl = "system.posix_acl_default";
 export interface Making {
   readonly type: number;
   readonly umask: number;
-  readonly caller: Caller;
+  readonly caller: Owner;
   readonly make: (directory: number, name: ByteString) => number;
 }
 
@@ -80,7 +80,7 @@ function adopt(union: Union, parent: Node, name: ByteString, type: number): Node
 }
 
 /** What was made belongs to this process's user, or by the set-group-id bit to the directory's group. */
-function giveToCaller([fd, name]: At, { uid, gid }: Caller, directory: number): void {
+function giveToCaller([fd, name]: At, { uid, gid }: Owner, directory: number): void {
   if (uid === ownUid && gid === ownGid) return;
   const stat = sys.statx(fd, name);
   const inherits = stat.gid !== gid && (sys.fstat(directory).mode & 0o2000) !== 0;

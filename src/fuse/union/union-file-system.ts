@@ -23,6 +23,7 @@ import type {
   FileSystem,
   Kernel,
   Opened,
+  Writer,
   XattrChange,
 } from "../file-system.ts";
 import { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE } from "../protocol.ts";
@@ -178,10 +179,10 @@ export class UnionFileSystem implements FileSystem, Disposable {
     return 0;
   }
 
-  open(id: number, flags: number, how: { readonly killPrivileges: boolean }): Answer<Opened> {
+  open(id: number, flags: number, how: { readonly killPrivileges: Writer }): Answer<Opened> {
     const node = this.#node(id);
     const opened = this.#files.open(node, id, flags);
-    if (how.killPrivileges) dropPrivileges(this.#union.at(node));
+    if (how.killPrivileges) dropPrivileges(this.#union, node, how.killPrivileges);
     return opened;
   }
 
@@ -208,9 +209,12 @@ export class UnionFileSystem implements FileSystem, Disposable {
     useUmask(how.umask);
     const flags = (how.flags & (C.O_EXCL | C.O_SYNC)) | C.O_TMPFILE | C.O_RDWR;
     const fd = sys.openat(directory, ".", flags, how.mode & 0o7777);
+    const made = sys.fstat(fd);
     const { uid, gid } = union.diskOwner(how.caller);
     const inherited = (sys.fstat(directory).mode & 0o2000) !== 0;
     raw.fchown(fd, uid, inherited ? -1 : gid);
+    // chown has cleared them.
+    if ((made.mode & 0o6000) !== 0) raw.fchmod(fd, made.mode & 0o7777);
     const stat = sys.fstat(fd);
     const ino = union.inodeNumber(stat);
     const node = union.nodes.add({ type: C.S_IFREG, ino, upper: true, parts: [], lower: undefined, data: undefined });
@@ -222,15 +226,15 @@ export class UnionFileSystem implements FileSystem, Disposable {
     return this.#files.read(handle, into, offset);
   }
 
-  write(handle: number, from: Uint8Array, at: { readonly offset: number; readonly killPrivileges: boolean }): number {
+  write(handle: number, from: Uint8Array, at: { readonly offset: number; readonly killPrivileges: Writer }): number {
     const written = raw.pwrite64(this.#files.fd(handle), from, from.length, at.offset);
-    if (at.killPrivileges) this.#dropPrivileges(handle);
+    if (at.killPrivileges) this.#dropPrivileges(handle, at.killPrivileges);
     return written;
   }
 
-  #dropPrivileges(handle: number): void {
+  #dropPrivileges(handle: number, writer: Caller): void {
     const node = this.#files.node(handle);
-    if (node?.upper) dropPrivileges(this.#union.at(node));
+    if (node?.upper) dropPrivileges(this.#union, node, writer);
   }
 
   release(handle: number): void {
@@ -321,7 +325,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
     const fd = this.#files.writableFd(handle);
     if (fd === undefined) return -EBADF;
     const result = raw.fallocate(fd, range.mode, range.offset, range.length);
-    if (result >= 0 && range.killPrivileges) this.#dropPrivileges(handle);
+    if (result >= 0 && range.killPrivileges) this.#dropPrivileges(handle, range.killPrivileges);
     return result;
   }
 

@@ -20,7 +20,7 @@ import type { OverlayXattrPrefix } from "../../overlayfs/xattr-names.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
-import type { Caller, Kernel } from "../file-system.ts";
+import type { Kernel, Owner } from "../file-system.ts";
 import { diskId, type IdMap, shownId } from "./id-map.ts";
 import { InodeIndex, indexName } from "./inode-index.ts";
 import { type InodeNumber, type Node, NodeTable, upperKey } from "./node.ts";
@@ -83,7 +83,7 @@ export class Union implements Disposable {
   readonly #layerRoots: (sys.Stat | undefined)[] = [];
   readonly #devices: (readonly [major: number, minor: number])[] = [];
   #lastTemporary = 0;
-  #maker: Caller | undefined;
+  #maker: Owner | undefined;
   #kernel: Kernel | undefined;
   /** What the last lookup has just seen; see `takeStat`. */
   #seenNode: Node | undefined;
@@ -167,7 +167,7 @@ export class Union implements Disposable {
   }
 
   /** Whose what is made in the work directory is at first. Errors: SyscallError EROFS without an upper. */
-  get maker(): Caller {
+  get maker(): Owner {
     this.#maker ??= sys.fstat(this.workFd);
     return this.#maker;
   }
@@ -409,7 +409,7 @@ export class Union implements Disposable {
   }
 
   /** The owner to be stored for one that is shown. Errors: SyscallError EINVAL where there is none. */
-  diskOwner({ uid, gid }: Caller): Caller {
+  diskOwner({ uid, gid }: Owner): Owner {
     const { users, groups } = this.options;
     return {
       uid: users === undefined ? uid : diskId(users, uid),
