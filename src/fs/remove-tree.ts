@@ -99,7 +99,7 @@ class Remover {
 
   #empty(dirfd: number, name: ByteString, shown: ByteString, depth: number): boolean {
     let fd = raw.openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (fd === -EACCES && raw.fchmodat2(dirfd, name, 0o700, 0x100) >= 0)
+    if (fd === -EACCES && makeAccessible(dirfd, name))
       fd = raw.openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (fd === -ENOENT || fd === -ENOTDIR || fd === -ELOOP) return true;
     if (fd < 0) throw failed("openat", fd, shown);
@@ -122,4 +122,15 @@ function isDirectory(dirfd: number, name: ByteString): boolean {
 
 function failed(syscall: string, result: number, path: ByteString): SyscallError {
   return new SyscallError(syscall, -result, textOfBytes(path));
+}
+
+/** False when it is not ours to change, or gone. */
+function makeAccessible(dirfd: number, name: ByteString): boolean {
+  try {
+    sys.lchmodat(dirfd, name, 0o700);
+    return true;
+  } catch (error) {
+    if (error instanceof SyscallError) return false;
+    throw error;
+  }
 }

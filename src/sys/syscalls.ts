@@ -170,20 +170,21 @@ export function lchownat(dirfd: number, path: ByteString, uid: number, gid: numb
 }
 
 /**
- * Changes the mode of `path` itself; a symlink is refused with ENOTSUP or ELOOP. Uses fchmodat2, before Linux 6.6 a
- * descriptor of the object and /proc/self/fd.
+ * Changes the mode of `path` itself; a symlink is refused with ENOTSUP or ELOOP; an empty path is the descriptor. Uses
+ * fchmodat2, before Linux 6.6 a descriptor of the object and /proc/self/fd.
  */
 export function lchmodat(dirfd: number, path: ByteString, mode: number): void {
-  const r = raw.fchmodat2(dirfd, path, mode, C.AT_SYMLINK_NOFOLLOW);
+  const r = raw.fchmodat2(dirfd, path, mode, path === "" ? C.AT_EMPTY_PATH : C.AT_SYMLINK_NOFOLLOW);
   if (r !== -ENOSYS && r !== -1) {
     check("fchmodat2", r, path);
     return;
   }
-  using object = new OwnedFd(openat(dirfd, path, C.O_PATH | C.O_NOFOLLOW));
-  const stat = raw.statx(object.fd, "", C.AT_EMPTY_PATH);
+  using own = path === "" ? undefined : new OwnedFd(openat(dirfd, path, C.O_PATH | C.O_NOFOLLOW));
+  const object = own?.fd ?? dirfd;
+  const stat = raw.statx(object, "", C.AT_EMPTY_PATH);
   if (typeof stat === "number") fail("statx", stat, path);
   if ((stat.mode & C.S_IFMT) === C.S_IFLNK) fail("fchmodat2", -EOPNOTSUPP, path);
-  check("fchmodat", raw.fchmodat(C.AT_FDCWD, `/proc/self/fd/${object.fd}`, mode), path);
+  check("fchmodat", raw.fchmodat(C.AT_FDCWD, `/proc/self/fd/${object}`, mode), path);
 }
 
 /** Sets access and modification time of `path` itself; an empty path is the descriptor. */

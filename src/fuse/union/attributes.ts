@@ -36,7 +36,7 @@ export function changeAttributes(union: Union, node: Node, changes: Changes, ope
     const owner = union.diskOwner({ uid: uid ?? -1, gid: gid ?? -1 });
     must("fchownat", raw.fchownat(...at, owner.uid, owner.gid, flagsOf(at)));
   }
-  if (mode !== undefined) must("fchmodat2", raw.fchmodat2(...at, mode & 0o7777, flagsOf(at)));
+  if (mode !== undefined) sys.lchmodat(...at, mode & 0o7777);
   if (size !== undefined) resize(at, size, openFd);
   if (changes.killPrivileges) dropPrivileges(union, node, changes.killPrivileges);
   if (atime !== undefined || mtime !== undefined)
@@ -61,7 +61,7 @@ export function dropPrivileges(union: Union, node: Node, writer: Caller): void {
   if ((mode & C.S_IFMT) !== C.S_IFREG || (mode & 0o6000) === 0) return;
   const staysOfGroup = (mode & 0o2010) === 0o2000 && isMember(union, writer, gid);
   const cleared = mode & ~(C.S_IFMT | 0o4000 | (staysOfGroup ? 0 : 0o2000));
-  if (cleared !== (mode & 0o7777)) must("fchmodat2", raw.fchmodat2(...at, cleared, flagsOf(at)));
+  if (cleared !== (mode & 0o7777)) sys.lchmodat(...at, cleared);
 }
 
 /** `gid`: as it is stored. A process that has ended, or is not seen from here, has its first group alone. */
@@ -117,7 +117,7 @@ export function setAttribute(union: Union, node: Node, name: ByteString, change:
   else must("setxattr", raw.lsetxattrat(fd, own, stored, value, flags));
   if (change.killSetgid && name === accessAcl) {
     const { mode } = sys.statx(...at, flagsOf(at));
-    if ((mode & 0o2000) !== 0) must("fchmodat2", raw.fchmodat2(...at, mode & 0o5777, flagsOf(at)));
+    if ((mode & 0o2000) !== 0) sys.lchmodat(...at, mode & 0o5777);
   }
 }
 

@@ -241,10 +241,7 @@ function copyAttributes(union: Union, from: Place, stat: sys.Stat, [fd, name]: A
   copyXattrs(union, from, [fd, name]);
   // A file is made with its mode, but for the bits that chown clears.
   const hasMode = (stat.mode & C.S_IFMT) === C.S_IFREG && (stat.mode & 0o7000) === 0;
-  if ((stat.mode & C.S_IFMT) !== C.S_IFLNK && !hasMode) {
-    const r = raw.fchmodat2(fd, name, stat.mode & 0o7777, flags);
-    if (r < 0) throw new SyscallError("fchmodat2", -r);
-  }
+  if ((stat.mode & C.S_IFMT) !== C.S_IFLNK && !hasMode) sys.lchmodat(fd, name, stat.mode & 0o7777);
   sys.utimensat(fd, name, stat);
 }
 
