@@ -23,8 +23,6 @@ const CONGESTED = 48;
 const wanted: readonly number[] = [
   // Several reads of one file at a time: readahead goes on while a read waits.
   init.ASYNC_READ,
-  // open(O_TRUNC) is one request; two would copy a file up only to empty it.
-  init.ATOMIC_O_TRUNC,
   // Writes of more than a page.
   init.BIG_WRITES,
   // The umask comes with the request: a default ACL overrules it, which only the file system knows.
@@ -74,7 +72,10 @@ export function negotiate(request: Request, reply: Reply, options: { readonly pa
   const offered = request.u32(12);
   const offered2 = (offered & init.INIT_EXT) === 0 ? 0 : request.u32(16);
   const passthrough = options.passthrough && (offered2 & init2.PASSTHROUGH) !== 0;
-  const flags = wanted.reduce((all, flag) => all | (offered & flag), 0);
+  // open(O_TRUNC) is one request; two would copy a file up only to empty it. Who opens is then not seen to lose set-id bits
+  // by kernels that do not ask for that (before 5.11).
+  const truncates = (offered & init.HANDLE_KILLPRIV_V2) === 0 ? 0 : init.ATOMIC_O_TRUNC;
+  const flags = wanted.reduce((all, flag) => all | (offered & flag), offered & truncates);
   // The kernel takes the smaller one of this and of what the mount is set to (./mount.ts).
   reply.u32(8, MAX_DATA);
   reply.u32(12, flags >>> 0);

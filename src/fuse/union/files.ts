@@ -44,7 +44,6 @@ export class OpenFiles {
   #lastDirectory = 0;
   #kernel: Kernel | undefined;
   #passthrough = new Passthrough(undefined);
-  readonly #next = new Uint8Array(1);
   /** How many files are open that may be mapped and written to, by the ID of the node. */
   readonly #mappable = new Map<number, number>();
 
@@ -120,9 +119,8 @@ export class OpenFiles {
 
   #readFrom(fd: number, into: Uint8Array, offset: number): number {
     const n = raw.preadCached(fd, into, offset);
-    // Fewer bytes than asked for: that is the end of the file if nothing follows.
-    if (n === into.length || n === 0) return n;
-    if (n > 0 && raw.preadCached(fd, this.#next, offset + n) === 0) return n;
+    // Fewer bytes than asked for, on older kernels even none, may be all that lies in memory.
+    if (n === into.length || (n >= 0 && endsAt(fd, offset + n))) return n;
     // Some file systems cannot tell what lies in memory.
     if (n < 0 && n !== -EAGAIN) return raw.pread64(fd, into, into.length, offset);
     const later = this.#kernel?.later({ call: "pread64", fd, offset, length: into.length });
@@ -200,6 +198,12 @@ export class OpenFiles {
   closeDirectory(handle: number): void {
     this.#directories.delete(handle);
   }
+}
+
+/** True when a file has nothing at `offset` or behind it. */
+function endsAt(fd: number, offset: number): boolean {
+  const stat = raw.statx(fd, "", C.AT_EMPTY_PATH);
+  return typeof stat !== "number" && stat.size <= offset;
 }
 
 /** True for open(2)'s flags when the file is to be changed. */
