@@ -193,6 +193,17 @@ test("a dockerd that compares trees: watched, read from its own profiles, and me
       assert.deepEqual(leftIn(dataOf("Y")), []);
     });
 
+    await t.test("without the build, the daemon is given nothing to do", () => {
+      const since = new Date().toISOString();
+      const { build, images, nativeMs, naiveMs, notes } = lab.json<MeasureReport>(
+        ...["doctor", "--measure", "--no-build", "--entries", "500"],
+      );
+      assert.equal(build, undefined);
+      assert.ok(nativeMs > 0 && naiveMs > 0);
+      assert.deepEqual([images.length, notes], [2, []]);
+      assert.equal(docker.text(["events", "--since", since, "--until", new Date().toISOString()]), "");
+    });
+
     await t.test("interrupted, it takes everything along: at the start, and while a build goes on", async () => {
       const before = imagesOf(docker);
       const data = dataOf("Y");
@@ -286,6 +297,8 @@ test("options that do not go together", () => {
     ["--html", "x"],
     ["--folded", "x"],
     ["--entries", "500"],
+    ["--no-build"],
+    ["--fix", "naive-diff-driver", "--measure", "--no-build"],
     ["--watch", "--samples", "0"],
     ["--watch", "--interval", "x"],
   ])

@@ -14,7 +14,7 @@ import { stdoutStyle } from "../style.ts";
 import { usageError } from "../usage-error.ts";
 import type { EvidenceFlags } from "./evidence-options.ts";
 
-export interface CureOptions extends Partial<Pick<EvidenceFlags, "measure" | "entries">> {
+export interface CureOptions extends Partial<Pick<EvidenceFlags, "measure" | "entries" | "build">> {
   readonly fix?: string;
   readonly undo?: string;
   readonly finish?: string;
@@ -65,12 +65,15 @@ export function asksForCure({
   imageFile,
   keepLayers,
   mountUnit,
+  build,
 }: CureOptions): boolean {
   const modes = [fix, undo, finish].filter((one) => one !== undefined).length;
   if (modes > 1) throw usageError("only one of --fix, --undo and --finish at a time");
   const further = [yes, dryRun, size, imageFile, keepLayers, mountUnit].some((one) => one !== undefined);
   if (fix === undefined && further)
     throw usageError("--yes, --dry-run, --size, --image-file, --keep-layers and --mount-unit go with --fix");
+  if (modes === 1 && build === false)
+    throw usageError("a build is all that --measure does beside a cure: no --no-build");
   return modes === 1;
 }
 

@@ -7,6 +7,8 @@ import type { Cli } from "../cli.ts";
 export interface EvidenceFlags {
   readonly measure?: string | true;
   readonly entries?: number;
+  /** False with `--no-build`. */
+  readonly build: boolean;
   readonly watch?: true;
   readonly samples: number;
   readonly interval: number;
@@ -22,7 +24,8 @@ export const evidenceExamples = `
   sudo lamella doctor --watch --html flames.html          what dockerd does, while a slow build runs
   lamella doctor --watch --from cpu.pprof --speedscope cpu.json
   sudo lamella doctor --measure --html cost.html          what a build step's diff costs here, natively and naively
-  sudo lamella doctor --measure python:3.12`;
+  sudo lamella doctor --measure python:3.12
+  sudo lamella doctor --measure --no-build                without giving dockerd anything to do`;
 
 const maxSamples = 10_000;
 
@@ -33,6 +36,7 @@ export function addEvidenceOptions(command: Command): void {
       "measure diffs on the data root's file system, with an image, a directory or a made tree",
     )
     .option("--entries <n>", "files and directories in the made tree (default: 20000)", wholeNumber(100, 2_000_000))
+    .option("--no-build", "with --measure: leave the docker build out; the daemon is given and builds nothing")
     .option("--watch", "look at what dockerd does, several times, while a build runs")
     .option("--samples <n>", "with --watch: how many times", wholeNumber(1, maxSamples), 30)
     .option("--interval <seconds>", "with --watch: time between two looks", seconds, 0.3)

@@ -19,6 +19,7 @@ export async function giveEvidence(
     if (flags[name] !== undefined && !isWatch)
       throw usageError(`--${name === "dumpBy" ? "dump-by" : name} goes with --watch`);
   if (flags.html !== undefined && !asked) throw usageError("--html goes with --watch or --measure");
+  if (!flags.build && !isMeasure) throw usageError("--no-build goes with --measure");
   if (flags.entries !== undefined && flags.measure !== true)
     throw usageError("--entries goes with --measure without an image");
   if (isWatch) await (await import("./watch.ts")).runWatch(cli, command, flags);

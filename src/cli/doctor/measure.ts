@@ -51,6 +51,7 @@ export async function runMeasure(
     docker: facts.docker.find((one) => one.root === root),
     image: flags.measure === true ? undefined : pathOrName(flags.measure ?? ""),
     entries: flags.entries ?? defaultEntries,
+    build: flags.build ? undefined : "leave out",
     writeImage: async (image, directory) => writeOwnImage(cli, command, image, directory),
     onProgress: (what) => {
       line = what;

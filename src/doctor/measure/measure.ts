@@ -31,6 +31,8 @@ export interface MeasureOptions {
   readonly image?: string | undefined;
   /** Of the made tree. */
   readonly entries: number;
+  /** `leave out`: nothing is given to the daemon, and it builds nothing. */
+  readonly build?: "leave out" | undefined;
   /** Writes the tree of an image of somebody else's to a directory that is not there yet; false: no such image. */
   readonly writeImage?: ((image: string, directory: string) => Promise<boolean>) | undefined;
   readonly onProgress?: ((what: string) => void) | undefined;
@@ -185,7 +187,7 @@ function isReadable(directory: ByteString): boolean {
 }
 
 async function buildWith(
-  { docker, image, signal, onProgress = () => undefined }: MeasureOptions,
+  { docker, image, build, signal, onProgress = () => undefined }: MeasureOptions,
   {
     at,
     lowers,
@@ -193,6 +195,7 @@ async function buildWith(
   }: { readonly at: ByteString; readonly lowers: readonly ByteString[]; readonly isDockers: boolean },
   notes: string[],
 ): Promise<BuildTime | undefined> {
+  if (build === "leave out") return undefined;
   if (docker?.socket === undefined) {
     notes.push("no build was timed: no dockerd answers for this data root");
     return undefined;
