@@ -25,6 +25,9 @@ const gibibytes = 2 ** 30;
 class Recording implements AsyncDisposable {
   readonly made = new MadeHost();
   commands: string[] = [];
+  datasets = ["tank", "tank/docker"];
+  /** Programs that are not there now. */
+  readonly missing = new Set<string>();
   #driver = "zfs";
   readonly #server = createServer((request, response) => {
     const path = request.url?.replace(/\?.*/, "") ?? "";
@@ -101,6 +104,8 @@ class Recording implements AsyncDisposable {
       "systemctl show -p TriggeredBy --value docker.service": "docker.socket\n",
     };
     if (answers[command] !== undefined) return answers[command];
+    const [program = "", verb, ...words] = command.split(" ");
+    if (this.missing.has(program)) throw new Error(`${command}: there is no such program`);
     this.commands.push(command.replaceAll(this.made.prefix, ""));
     if (command.startsWith("systemctl stop")) this.#setRunning(false);
     if (command.startsWith("systemctl start")) {
@@ -111,7 +116,12 @@ class Recording implements AsyncDisposable {
     const at = (path: string): string => join(this.made.prefix, path);
     if (command.startsWith("mount ") && command.endsWith(` ${root}`))
       cpSync(at(`${root}.lamella-new`), at(root), { recursive: true });
-    if (command.startsWith("zfs create")) this.made.write({ "/dev/zvol/tank/docker-ext4": "" });
+    const [from = "", to = ""] = [words.at(-2), words.at(-1)];
+    if (verb === "rename") this.datasets = this.datasets.map((name) => (name === from ? to : name));
+    if (verb === "destroy") this.datasets = this.datasets.filter((name) => name !== to);
+    if (verb === "create") this.datasets.push(to);
+    if (verb === "list") return `${this.datasets.join("\n")}\n`;
+    if (verb === "create") this.made.write({ "/dev/zvol/tank/docker-ext4": "" });
     return "";
   }
 
@@ -180,17 +190,27 @@ test("a ZFS volume: the plan line by line, what it runs, how it is undone, how i
   recording.commands = [];
   rmSync(join(made.prefix, root), { recursive: true });
   mkdirSync(join(made.prefix, root));
+  recording.missing.add("zfs");
+  await assert.rejects(undoCure("naive-diff-driver", { host, state }), {
+    code: "CANNOT_ASK",
+    message:
+      /anything to undo of `zfs mount tank\/docker-lamella-before` could not be asked: zfs list .* no such program/,
+  });
+  assert.deepEqual(recording.commands, [], "nothing was undone");
+  recording.missing.clear();
   const { kept } = await undoCure("naive-diff-driver", { host, state });
+  const asked = "zfs list -H -o name";
   assert.deepEqual(recording.commands, [
+    ...Array.from({ length: 4 }, () => asked),
     "systemctl stop docker.socket docker.service",
     "systemctl daemon-reload",
-    "zfs list -H -o name tank/docker-lamella-before",
+    asked,
     "zfs unmount tank/docker-lamella-before",
-    "zfs list -H -o name tank/docker-lamella-before",
+    asked,
     `zfs set mountpoint=${root} tank/docker-lamella-before`,
-    "zfs list -H -o name tank/docker-lamella-before",
+    asked,
     "zfs rename tank/docker-lamella-before tank/docker",
-    "zfs list -H -o name tank/docker",
+    asked,
     "zfs mount tank/docker",
     `mount -t ext4 -o defaults /dev/zvol/tank/docker-ext4 ${root}.lamella-new`,
     "systemctl start docker.socket docker.service",
@@ -198,7 +218,8 @@ test("a ZFS volume: the plan line by line, what it runs, how it is undone, how i
   assert.match(kept.join(), /what `zfs create -s -V \d+ tank\/docker-ext4` made/);
   recording.commands = [];
   await finishCure("naive-diff-driver", { host, state });
-  assert.deepEqual(recording.commands, ["zfs list -H -o name tank/docker-ext4", "zfs destroy tank/docker-ext4"]);
+  assert.deepEqual(recording.commands, [asked, "zfs destroy tank/docker-ext4"]);
+  assert.deepEqual(recording.datasets, ["tank", "tank/docker"]);
 });
 
 test("a ZFS volume by a unit of systemd, and ended", async () => {

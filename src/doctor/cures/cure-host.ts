@@ -17,6 +17,9 @@ const execute = promisify(execFile);
 /** How long something may be busy: ZFS lets go of a dataset, and the kernel of a loop device, some time after its use. */
 const busyMs = 10_000;
 
+/** Of a program's standard output: names of many thousand datasets. */
+const maxOutputBytes = 64 << 20;
+
 /** Runs a program again while it says that something is busy. Errors: as `run`. */
 export async function runPatiently(host: CureHost, argv: readonly string[]): Promise<string> {
   for (const end = Date.now() + busyMs; ; await sleep(200)) {
@@ -36,12 +39,24 @@ export function realHost(): CureHost {
 async function runProgram([program = "", ...args]: readonly string[]): Promise<string> {
   const PATH = [process.env.PATH ?? "", ...systemFolders].join(":");
   try {
-    return (await execute(program, args, { env: { ...process.env, PATH, LC_ALL: "C" } })).stdout;
+    const env = { ...process.env, PATH, LC_ALL: "C" };
+    return (await execute(program, args, { env, maxBuffer: maxOutputBytes })).stdout;
   } catch (error) {
-    const { stderr = "", message } = error as Error & { stderr?: string };
-    const said = stderr.trim() || message;
+    const said = whatWentWrong(error as Failure);
     throw new LamellaError("failed_precondition", "COMMAND_FAILED", `${[program, ...args].join(" ")}: ${said}`, {
       cause: error,
     });
   }
+}
+
+interface Failure extends Error {
+  readonly code?: string | number;
+  readonly signal?: string | null;
+  readonly stderr?: string;
+}
+
+function whatWentWrong({ code, signal, stderr = "", message }: Failure): string {
+  if (signal) return `killed (${signal})${stderr === "" ? "" : `: ${stderr.trim()}`}`;
+  if (code === "ENOENT") return "there is no such program";
+  return stderr.trim() || message;
 }

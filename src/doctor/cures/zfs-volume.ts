@@ -15,6 +15,8 @@ import type { Plan } from "./plan.ts";
 import { cannot, downtimeOf, type PlanRequest, whileStopped } from "./request.ts";
 import type { CommandStep, MountStep, Step } from "./steps/step.ts";
 
+/** All of them, as a failure to list one does not say whether it is there. */
+const listDatasets = ["zfs", "list", "-H", "-o", "name"];
 const defaultBytes = 100 * 2 ** 30;
 const leastBytes = 256 * 2 ** 20;
 
@@ -145,7 +147,7 @@ function create(argv: readonly string[], dataset: string): CommandStep {
     kind: "command",
     argv,
     undo: ["zfs", "destroy", dataset],
-    undoIf: ["zfs", "list", "-H", "-o", "name", dataset],
+    undoIf: { argv: listDatasets, prints: dataset },
     holdsData: true,
   };
 }
@@ -178,7 +180,7 @@ function aside(
     kind: "command",
     argv,
     undo,
-    undoIf: ["zfs", "list", "-H", "-o", "name", of],
+    undoIf: { argv: listDatasets, prints: of },
     holdsData: false,
   });
   const mountPointStep = step(

@@ -44,8 +44,8 @@ async function loadAnew({ host, say }: StepContext): Promise<boolean> {
   if (host.view.text(`${moduleAt}/refcnt`)?.trim() !== "0") return false;
   try {
     await host.run(["modprobe", "-r", "overlay"]);
-  } catch {
-    say("the module overlay is in use");
+  } catch (error) {
+    say(`the module overlay stays loaded: ${error instanceof Error ? error.message : String(error)}`);
     return false;
   }
   await host.run(["modprobe", "overlay"]);
@@ -72,9 +72,12 @@ export const command: StepKind<CommandStep> = {
     for (let i = 0; i < 100 && !host.view.exists(makes); i++) await new Promise((resolve) => setTimeout(resolve, 100));
     if (!host.view.exists(makes)) throw new LamellaError("failed_precondition", "NOT_MADE", `${makes} does not appear`);
   },
+  checkUndo: async (step, context) => {
+    if (!keepsData(step, context)) await hasSomethingToUndo(step, context);
+  },
   undo: async (step, context) => {
     if (step.undo === undefined) return undefined;
-    if (step.holdsData && context.engineRan) return `what \`${step.argv.join(" ")}\` made`;
+    if (keepsData(step, context)) return `what \`${step.argv.join(" ")}\` made`;
     await undoCommand(step, context);
     return undefined;
   },
@@ -85,15 +88,28 @@ export const command: StepKind<CommandStep> = {
   },
 };
 
-async function undoCommand({ undo = [], undoIf }: CommandStep, { host }: StepContext): Promise<void> {
-  if (undoIf !== undefined) {
-    try {
-      await host.run(undoIf);
-    } catch {
-      return;
-    }
+function keepsData({ holdsData }: CommandStep, { engineRan }: StepContext): boolean {
+  return holdsData && engineRan;
+}
+
+async function undoCommand(step: CommandStep, context: StepContext): Promise<void> {
+  if (await hasSomethingToUndo(step, context)) await runUnlessDone(context.host, step.undo ?? []);
+}
+
+/** Errors: failed_precondition (CANNOT_ASK): a program that is missing, forbidden or killed has not said no. */
+async function hasSomethingToUndo({ argv, undoIf }: CommandStep, { host }: StepContext): Promise<boolean> {
+  if (undoIf === undefined) return true;
+  try {
+    return (await host.run(undoIf.argv)).split("\n").includes(undoIf.prints);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new LamellaError(
+      "failed_precondition",
+      "CANNOT_ASK",
+      `whether there is anything to undo of \`${argv.join(" ")}\` could not be asked: ${why}`,
+      { hint: "put that right, and run it again", cause: error },
+    );
   }
-  await runUnlessDone(host, undo);
 }
 
 /** `zfs mount` and `zfs unmount` of what is so already are done. */

@@ -54,8 +54,8 @@ export interface CommandStep {
   readonly makes?: string;
   /** What undoes it. */
   readonly undo?: readonly string[];
-  /** Asks whether there is anything to undo: fails when not. */
-  readonly undoIf?: readonly string[];
+  /** Asks whether there is anything to undo: only when the program prints this line. That it fails is no answer. */
+  readonly undoIf?: { readonly argv: readonly string[]; readonly prints: string };
   /** What it makes holds data: once an engine has worked on that, `finish` runs `undo`, and undo does not. */
   readonly holdsData: boolean;
   /** What `finish` runs, once the cure is there to stay. */
