@@ -175,6 +175,8 @@ export interface RootFacts {
   /** By magic number: `extfs`, `xfs`, `zfs` ... */
   readonly fileSystem?: string;
   readonly mountPoint?: string;
+  /** As mountinfo has it: `ext4`, `nfs4`, `fuse.sshfs` ... */
+  readonly mountType?: string;
   readonly mountOptions?: readonly string[];
   readonly device?: string;
   readonly totalBytes?: number;

@@ -1,4 +1,4 @@
-/** Names of file systems by their magic numbers, as `docker info` prints them. */
+/** Names of file systems by their magic numbers (linux/magic.h, stat(1)), as `docker info` prints those it knows. */
 
 const names: ReadonlyMap<number, string> = new Map([
   [0x61756673, "aufs"],
@@ -23,6 +23,23 @@ const names: ReadonlyMap<number, string> = new Map([
   [0x2fc12fc1, "zfs"],
   [0x01021997, "9p"],
   [0x5346544e, "ntfs"],
+  [0xff534d42, "cifs"],
+  [0xfe534d42, "smb2"],
+  [0x00c36400, "ceph"],
+  [0x5346414f, "afs"],
+  [0x6b414653, "afs"],
+  [0x73757245, "coda"],
+  [0x0bd00bd0, "lustre"],
+  [0x19830326, "beegfs"],
+  [0x20030528, "orangefs"],
+  [0xaad7aaea, "panfs"],
+  [0x7461636f, "ocfs2"],
+  [0x01161970, "gfs2"],
+  [0x61636673, "acfs"],
+  [0xbeefdead, "snfs"],
+  [0x786f4256, "vboxsf"],
+  [0xbacbacbc, "vmhgfs"],
+  [0x7c7c6673, "prl_fs"],
 ]);
 
 /** The name for statfs's `f_type`; `<unknown>` for one not listed. */

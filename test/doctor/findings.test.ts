@@ -3,14 +3,17 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { diagnose, isHealthy } from "../../src/doctor/diagnose.ts";
-import type { Facts, HostFacts, RuntimeFacts } from "../../src/doctor/facts.ts";
+import type { Facts, HostFacts, RootFacts, RuntimeFacts } from "../../src/doctor/facts.ts";
 import { type Finding, type FindingId, findingIds } from "../../src/doctor/findings/finding.ts";
+import { remoteFileSystem } from "../../src/doctor/findings/remote-file-systems.ts";
 import { escapesOf } from "../../src/doctor/findings/runtimes.ts";
+import { fileSystemName } from "../../src/fs/file-system-name.ts";
 import {
   dockerRoot,
   healthy,
   healthyDocker,
   healthyPodman,
+  podmanRoot,
   withData,
   withDocker,
   withParameters,
@@ -47,6 +50,11 @@ const withHost = (changes: Partial<HostFacts>, facts = healthy): Facts => ({
 const withRuntime = (changes: Partial<RuntimeFacts>): Facts =>
   withHost({ runtimes: [{ name: "runc", path: "/usr/bin/runc", version: "1.3.3", ...changes }] });
 const rootlessPodman: Facts = { ...healthy, docker: [], podman: [{ ...healthyPodman, rootless: true }] };
+const failedTrial = { error: "EINVAL", redirects: false, metacopies: false };
+const onlyPodmanOn = (changes: Partial<RootFacts>): Facts => ({
+  ...withPodman({}),
+  roots: { [podmanRoot]: { path: podmanRoot, ...changes } },
+});
 /** What is true of every host with overlay2. */
 const notes: readonly FindingId[] = ["directory-rename-exdev", "docker-diff-naive"];
 
@@ -140,7 +148,11 @@ const cases: Readonly<Record<FindingId, readonly (readonly [Facts, RegExp])[]>> 
     [withData({ orphans: { ...some, sizeBytes: 5e9, sizeIsAtLeast: true } }), /4 layers with at least 5GB/],
   ],
   "root-open-to-others": [[withRoot({ openToOthers: true, mode: "0711" }), /CVE-2021-41091/]],
-  "root-on-network": [[withRoot({ fileSystem: "nfs", device: "server:/export" }), /network file system \(nfs\)/]],
+  "root-on-network": [
+    [withRoot({ fileSystem: "nfs", device: "server:/export" }), /network file system \(nfs\), where overlayfs works/],
+    [withRoot({ mountType: "nfs4", trial: failedTrial }), /\(nfs4\), where overlayfs does not work/],
+    [onlyPodmanOn({ mountType: "fuse.sshfs", fileSystem: "fuse" }), /\(sshfs\), where overlayfs mostly cannot write/],
+  ],
   "root-in-memory": [[withRoot({ fileSystem: "tmpfs" }), /gone after a reboot/]],
   "runtime-known-escapes": [
     [withRuntime({ version: "1.1.11" }), /CVE-2024-21626, CVE-2025-31133/],
@@ -259,6 +271,42 @@ test("roots on one file system run out of it once", () => {
   const other = { ...facts.roots[dockerRoot], path: "/var/lib/containers/storage" };
   const ids = idsOf({ ...facts, roots: { ...facts.roots, [other.path]: other } });
   assert.deepEqual(ids.filter((id) => id === "inodes-nearly-gone").length, 1);
+});
+
+test("file systems of other machines, by the mount's type and by what statfs says; and those that are not", () => {
+  const byKind = {
+    network: `nfs nfs4 cifs smb3 afs coda ceph fuse.ceph-fuse fuse.glusterfs lustre beegfs pvfs2 panfs fuse.sshfs fuse.s3fs
+      fuse.rclone fuse.goofys fuse.gcsfuse fuse.blobfuse2 fuse.juicefs fuse.davfs`,
+    cluster: "ocfs2 gfs2 gpfs",
+    host: "9p virtiofs vboxsf fuse.vmhgfs-fuse prl_fs",
+  };
+  for (const [kind, types] of Object.entries(byKind))
+    for (const mountType of types.split(/\s+/)) {
+      assert.equal(remoteFileSystem({ mountType, fileSystem: "fuse" })?.kind, kind, mountType);
+      assert.equal(remoteFileSystem({ mountType, fileSystem: "<unknown>" })?.name, mountType.replace("fuse.", ""));
+    }
+  // Where the mount is not to be seen (a container's own mountinfo), by magic numbers of linux/magic.h and stat(1).
+  for (const [magic, kind] of [
+    [0x6969, "network"],
+    [0x517b, "network"],
+    [0xff534d42, "network"],
+    [0xfe534d42, "network"],
+    [0x00c36400, "network"],
+    [0x5346414f, "network"],
+    [0x6b414653, "network"],
+    [0x0bd00bd0, "network"],
+    [0x19830326, "network"],
+    [0x7461636f, "cluster"],
+    [0x01161970, "cluster"],
+    [0x47504653, "cluster"],
+    [0x01021997, "host"],
+  ] as const)
+    assert.equal(remoteFileSystem({ fileSystem: fileSystemName(magic) })?.kind, kind, magic.toString(16));
+  // Mounted by a program that names itself as the device.
+  assert.equal(remoteFileSystem({ mountType: "fuse", device: "mountpoint-s3", fileSystem: "fuse" })?.kind, "network");
+  const local = "ext4 xfs btrfs zfs fuseblk fuse.zfs fuse fuse.fuse-overlayfs fuse.mergerfs overlay bcachefs f2fs";
+  for (const mountType of local.split(" "))
+    assert.equal(remoteFileSystem({ mountType, fileSystem: "fuse", device: "/dev/fuse" }), undefined, mountType);
 });
 
 test("file systems without a number of inodes have no lack of them", () => {

@@ -56,6 +56,7 @@ function mountOf(host: HostView, path: string): Partial<RootFacts> {
   if (mount === undefined) return {};
   return {
     mountPoint: textOfBytes(mount.mountPoint),
+    mountType: mount.type,
     mountOptions: [...mount.options, ...textOfBytes(mount.superOptions).split(",")],
     device: textOfBytes(mount.source),
   };

@@ -1,10 +1,8 @@
 /** Findings about where data roots lie, and what overlayfs does there: file systems that lose them, renames that fail. */
-import type { DockerFacts, Facts, RootFacts } from "../facts.ts";
+import type { DockerFacts, Facts, OverlayTrial, RootFacts } from "../facts.ts";
 import type { Finding } from "./finding.ts";
+import { type RemoteKind, remoteFileSystem } from "./remote-file-systems.ts";
 import { subjectOf } from "./subject.ts";
-
-/** Names that statfs gives file systems of other machines. */
-const remote: ReadonlySet<string> = new Set(["nfs", "smb", "9p"]);
 
 export function placeFindings(facts: Facts): Finding[] {
   return [...inMemory(facts), ...onNetwork(facts), ...facts.docker.flatMap((one) => renames(facts, one))];
@@ -25,24 +23,47 @@ function inMemory({ roots }: Facts): Finding[] {
 }
 
 function onNetwork({ roots }: Facts): Finding[] {
-  return Object.values(roots)
-    .filter(({ fileSystem }) => fileSystem !== undefined && remote.has(fileSystem))
-    .map((root) => ({
-      id: "root-on-network" as const,
-      severity: "warning" as const,
-      subject: root.path,
-      sentence: `The images are on a network file system (${root.fileSystem}), where overlayfs cannot write and engines fall back to copying whole images.`,
-      evidence: [mounted(root)],
-      cost: "Every look at a file's attributes asks another machine; two engines on one such directory damage each other's data",
-      cures: ["put the data root on a disk of this machine, or on a block device (iSCSI, NBD) with ext4 or xfs"],
-    }));
+  return Object.values(roots).flatMap((root): Finding[] => {
+    const remote = remoteFileSystem(root);
+    if (remote === undefined) return [];
+    const { trial } = root;
+    return [
+      {
+        id: "root-on-network",
+        severity: "warning",
+        subject: root.path,
+        sentence: `The images are on ${remoteText[remote.kind]} (${remote.name}), where overlayfs ${overlayText(trial)}.`,
+        evidence: [
+          mounted(root),
+          ...(trial === undefined
+            ? []
+            : [{ source: `a trial mount in ${root.path}`, said: trial.error ?? "overlayfs works" }]),
+        ],
+        cost: "Every look at a file's attributes asks another machine; two engines on one such directory damage each other's data",
+        cures: ["put the data root on a disk of this machine, or on a block device (iSCSI, NBD) with ext4 or xfs"],
+      },
+    ];
+  });
 }
 
-function mounted({ path, mountPoint, device, fileSystem }: RootFacts): { source: string; said: string } {
+const remoteText = {
+  network: "a network file system",
+  cluster: "a file system that several machines write to",
+  host: "a directory of the machine that this one runs in",
+} as const satisfies Record<RemoteKind, string>;
+
+function overlayText(trial: OverlayTrial | undefined): string {
+  if (trial === undefined) return "mostly cannot write, and then engines fall back to copying whole images";
+  return trial.error === undefined
+    ? "works, with every step waiting for the other side"
+    : "does not work, so that engines fall back to copying whole images";
+}
+
+function mounted({ path, mountPoint, mountType, device, fileSystem }: RootFacts): { source: string; said: string } {
   const where = mountPoint === undefined ? "" : ` at ${mountPoint}`;
   return {
     source: `/proc/self/mountinfo, for ${path}`,
-    said: `${fileSystem}${where}${device ? `, from ${device}` : ""}`,
+    said: `${mountType ?? fileSystem}${where}${device ? `, from ${device}` : ""}`,
   };
 }
 
