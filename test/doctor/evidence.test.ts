@@ -59,23 +59,29 @@ async function start(t: TestContext, redirects: "Y" | "N"): Promise<Docker | und
 
 const mostTries = 4;
 
+type BuildWatch = Partial<WatchOptions> & { readonly build?: (context: string) => Promise<void> };
+
 /**
  * Builds so many steps on the image while the daemon is watched; a few times, until enough samples are in the naive diff,
  * since on a machine with much else to do the rest of a step takes long, too.
  */
-async function watchBuild(docker: Docker, steps: number, options: Partial<WatchOptions>, enough = 0): Promise<Watched> {
+async function watchBuild(docker: Docker, steps: number, options: BuildWatch, enough = 0): Promise<Watched> {
   for (let tries = 1; ; tries++) {
     const watched = await watchOneBuild(docker, steps, options);
     if (shareOf(watched.report, "naive-diff") >= enough || tries === mostTries) return watched;
   }
 }
 
-async function watchOneBuild(docker: Docker, steps: number, options: Partial<WatchOptions>): Promise<Watched> {
+async function watchOneBuild(
+  docker: Docker,
+  steps: number,
+  { build = (context) => docker.build(context, ["--no-cache"]), ...options }: BuildWatch,
+): Promise<Watched> {
   const context = mkdtempSync(join(directory, "context-"));
   const names = Array.from({ length: steps }, (_, i) => `file${i}`);
   for (const name of names) writeFileSync(join(context, name), name);
   writeFileSync(join(context, "Dockerfile"), `FROM base\n${names.map((name) => `COPY ${name} /new/\n`).join("")}`);
-  const building = docker.build(context, ["--no-cache"]);
+  const building = build(context);
   const watching = watch({ socket: docker.socket, looks: 16, intervalMs: 150, ...options });
   const [watched] = await Promise.all([watching, building]);
   return watched;
@@ -111,6 +117,17 @@ test("a dockerd that compares trees: watched, read from its own profiles, and me
       assert.ok((report.looks?.naive ?? 0) * 2 > (report.looks?.busy ?? 0));
       assert.ok(profile.samples.some(({ frames }) => frames.some((one) => one.endsWith(".(*NaiveDiffDriver).Diff"))));
       assert.match(report.log?.lines[0]?.line ?? "", /Not using native diff for overlay2/);
+    });
+
+    await t.test("a build by BuildKit: what it diffs at its end, all layers beside each other, is seen", async (t) => {
+      const build = async (context: string): Promise<void> => {
+        if (!(await docker.buildByBuildKit(context, ["--no-cache", "-t", "built"]))) t.skip("no client has BuildKit");
+      };
+      const { report, profile } = await watchBuild(docker, 5, { looks: 25, intervalMs: 60, build }, 0.6);
+      if (!docker.try(["image", "inspect", "built"]).ok) return;
+      docker.run(["rmi", "built"]);
+      assert.ok(shareOf(report, "naive-diff") > 0.5, JSON.stringify(report));
+      assert.ok(profile.samples.some(({ frames }) => frames.some((one) => one.includes("(*snapshotter).EnsureLayer"))));
     });
 
     await t.test("by the signal, too; dumps of others stay, ours go", async () => {

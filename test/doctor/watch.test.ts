@@ -18,6 +18,7 @@ import { MadeHost } from "./made-host.ts";
 
 test("what a stack is in, by the names of moby and Go", () => {
   const graphdriver = "github.com/docker/docker/daemon/graphdriver";
+  const buildkit = "github.com/docker/docker/vendor/github.com/moby/buildkit";
   const cases: [string[], string[]][] = [
     [[`${graphdriver}.(*NaiveDiffDriver).Diff`, "golang.org/x/sys/unix.Lgetxattr"], ["naive-diff"]],
     [[`${graphdriver}.(*NaiveDiffDriver).Diff.func3`, "time.Sleep"], ["naive-diff"]],
@@ -34,6 +35,20 @@ test("what a stack is in, by the names of moby and Go", () => {
       ["github.com/docker/docker/pkg/archive.TarWithOptions.func1", "compress/flate.(*compressor).close"],
       ["native-diff", "gzip"],
     ],
+    // BuildKit, which has all layers of an image diffed at its end, beside each other.
+    [
+      [
+        "github.com/docker/docker/builder/builder-next/adapters/snapshot.(*snapshotter).EnsureLayer.func2",
+        `${graphdriver}/overlay2.(*Driver).Diff`,
+        `${graphdriver}.(*NaiveDiffDriver).Diff`,
+        "github.com/docker/docker/pkg/archive.ChangesDirs",
+      ],
+      ["naive-diff"],
+    ],
+    [["github.com/docker/docker/pkg/archive.ExportChanges.func1"], ["naive-diff"]],
+    [[`${graphdriver}/vfs.(*Driver).Create`, `${graphdriver}/copy.DirCopy`, "path/filepath.Walk"], ["copy"]],
+    [[`${buildkit}/executor/runcexecutor.(*runcExecutor).Run`, "github.com/containerd/go-runc.Run"], ["container"]],
+    [[`${buildkit}/executor/runcexecutor.(*runcExecutor).Run.func2`], []],
     [["os.(*File).Sync", "internal/poll.(*FD).Fsync", "syscall.Fsync"], ["sync"]],
     [["sync.(*Mutex).Lock", "main.unmounted"], []],
   ];
@@ -49,6 +64,10 @@ test("only goroutines that keep a build waiting count", () => {
   for (const name of ["moby/v2/daemon/internal/layer.(*layerStore).Register", "go-archive.ChangesDirs"])
     assert.equal(isWork({ ...base, state: "runnable", frames: [`github.com/moby/${name}`] }), true, name);
   assert.equal(isWork({ ...base, state: "select", frames: build }), true);
+  const command = ["github.com/moby/buildkit/executor/containerdexecutor.(*containerdExecutor).Run"];
+  assert.equal(isWork({ ...base, state: "chan receive", frames: command }), true);
+  const solver = ["github.com/moby/buildkit/solver.(*sharedOp).Exec", "github.com/moby/buildkit/solver.(*edge).execOp"];
+  assert.equal(isWork({ ...base, state: "select", frames: solver }), false);
   assert.equal(isWork({ ...base, state: "running", frames: ["net/http.(*conn).serve"] }), false);
   assert.deepEqual(lookAt("nothing\n").samples, []);
 });

@@ -9,12 +9,13 @@ import { type Profile, totalWeight } from "../../profile/profile.ts";
 export const activities = {
   "naive-diff": {
     says: "comparing whole trees (naive diff)",
-    marks: /\(\*NaiveDiffDriver\)\.(Diff|Changes|DiffSize)|archive\.ChangesDirs/,
+    marks: /\(\*NaiveDiffDriver\)\.(Diff|Changes|DiffSize)|archive\.(ChangesDirs|ExportChanges)/,
   },
   "native-diff": {
     says: "packing what a step wrote (native diff)",
     marks: /archive\.TarWithOptions|\(\*Tarballer\)\.Do/,
   },
+  copy: { says: "copying the layer below", marks: /graphdriver\/copy\.DirCopy|graphdriver\/vfs\.dirCopy/ },
   mount: {
     says: "mounting and unmounting",
     marks: /(unix|syscall)\.(u?n?mount2?|Mount|Unmount)$|moby\/sys\/mount\.|graphdriver\/\w+\.\(\*Driver\)\.(Get|Put)$/,
@@ -34,7 +35,7 @@ export const activities = {
   },
   container: {
     says: "running a step's command",
-    marks: /\(\*containerManager\)\.Run$|\(\*Daemon\)\.(ContainerStart|containerStart)$/,
+    marks: /\(\*containerManager\)\.Run$|\(\*Daemon\)\.(ContainerStart|containerStart)$|executor\/\w+\.\(\*\w+\)\.Run$/,
   },
 } as const satisfies Readonly<Record<string, { readonly says: string; readonly marks: RegExp }>>;
 
@@ -47,8 +48,8 @@ export function activitiesOf(frames: readonly string[]): Activity[] {
   return activityNames.filter((name) => frames.some((frame) => activities[name].marks.test(frame)));
 }
 
-/** A goroutine of the classic builder, from its first step to its last. */
-const isBuild = /builder\/dockerfile\.\(\*Builder\)\.(build|Build)/;
+/** A goroutine of the classic builder, from its first step to its last; one of BuildKit that waits for a step's command. */
+const isBuild = /builder\/dockerfile\.\(\*Builder\)\.(build|Build)|buildkit\/executor\/\w+\.\(\*\w+\)\.Run$/;
 /** Functions of Docker's that have to do with layers. */
 const isStorage =
   /(docker\/docker|moby\/moby\/v2)\/(daemon\/)?(internal\/)?(graphdriver|layer|snapshotter|pkg\/archive|pkg\/chrootarchive)[./]|moby\/go-archive[./]/;
