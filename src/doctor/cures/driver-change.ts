@@ -72,7 +72,7 @@ function inPlace({ finding, host }: PlanRequest, { docker, engine, images, setti
           removeOld: true,
         },
       ]
-    : [];
+    : [{ kind: "new-driver", root, driver: target }];
   const buildkit = `${root}/buildkit`;
   const cache: Step[] = host.view.exists(buildkit)
     ? [{ kind: "set-aside", root, moves: [{ from: buildkit, to: `${buildkit}.lamella-before` }], remove: true }]

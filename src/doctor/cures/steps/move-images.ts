@@ -10,14 +10,12 @@ import { migrateFromDocker } from "../../../migrate/from-docker.ts";
 import type { Note } from "../../../migrate/report.ts";
 import { migrateToDocker } from "../../../migrate/to-docker.ts";
 import { Store } from "../../../store/store.ts";
-import { AT_FDCWD } from "../../../sys/constants.ts";
-import * as sys from "../../../sys/syscalls.ts";
 import { getJson } from "../../collect/unix-http.ts";
 import { withoutDocker } from "../engine-guard.ts";
+import { directoriesOf, removeUndone, undoDriver } from "./new-driver.ts";
 import type { MoveImagesStep, StepContext, StepKind } from "./step.ts";
 
 const storeName = ".lamella-doctor-store";
-const undoneName = "lamella-doctor-undone";
 
 export const moveImages: StepKind<MoveImagesStep> = {
   describe: ({ root, driver, toRoot, toDriver }) =>
@@ -47,25 +45,13 @@ export const moveImages: StepKind<MoveImagesStep> = {
     await removeTreeInBackground(bytesOfText(`${target}/${storeName}`));
     // Elsewhere it goes with the file system that was made for it.
     if (root !== toRoot) return undefined;
-    withoutDocker(host, root)[Symbol.dispose]();
-    if (!engineRan) {
-      for (const path of directoriesOf(toDriver)) await removeTreeInBackground(bytesOfText(`${target}/${path}`));
-      return undefined;
-    }
-    const aside = `${target}/${undoneName}`;
-    for (const path of [aside, `${aside}/image`]) if (!existsSync(path)) mkdirSync(path, { mode: 0o700 });
-    for (const path of directoriesOf(toDriver)) {
-      const from = bytesOfText(`${target}/${path}`);
-      if (sys.statIfExists(AT_FDCWD, from) !== undefined)
-        sys.renameToFree(AT_FDCWD, from, AT_FDCWD, bytesOfText(`${aside}/${path}`));
-    }
-    return `${toRoot}/${undoneName}: what Docker made under ${toDriver}`;
+    return undoDriver(host, { root, driver: toDriver }, { engineRan });
   },
 
   finish: async (step, context, { isUndone }) => {
     const { host } = context;
     if (isUndone) {
-      await removeTreeInBackground(bytesOfText(`${host.view.at(step.toRoot)}/${undoneName}`));
+      await removeUndone(host, step.toRoot);
       return undefined;
     }
     if (!step.removeOld) return undefined;
@@ -75,10 +61,6 @@ export const moveImages: StepKind<MoveImagesStep> = {
     return undefined;
   },
 };
-
-function directoriesOf(driver: string): string[] {
-  return [`image/${driver}`, driver];
-}
 
 function refuseLosses(leftOut: readonly Note[]): void {
   const [first] = leftOut;

@@ -4,6 +4,7 @@ import { copyData } from "./copy-data.ts";
 import { startEngineKind, stopEngineKind, verifyEngine } from "./engines.ts";
 import { changeMode, command, makeDirectory, mount, setParameters, unmount } from "./host.ts";
 import { moveImages } from "./move-images.ts";
+import { newDriver } from "./new-driver.ts";
 import { rewriteLayers } from "./rewrite-layers.ts";
 import { setAside } from "./set-aside.ts";
 import type { Step, StepKind } from "./step.ts";
@@ -24,6 +25,7 @@ const kinds = {
   "set-aside": setAside,
   "copy-data": copyData,
   "move-images": moveImages,
+  "new-driver": newDriver,
   "save-images": saveImages as Kinds["save-images"],
   "load-images": loadImages as Kinds["load-images"],
   "rewrite-layers": rewriteLayers,

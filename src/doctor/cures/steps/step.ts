@@ -124,6 +124,13 @@ export interface MoveImagesStep {
   readonly removeOld: boolean;
 }
 
+/** Owns the directories of a driver that has none yet. */
+export interface NewDriverStep {
+  readonly kind: "new-driver";
+  readonly root: string;
+  readonly driver: string;
+}
+
 /** Has the engine write images to an archive, or read them. */
 export interface ArchiveImagesStep {
   readonly kind: "save-images" | "load-images";
@@ -158,6 +165,7 @@ export type Step =
   | SetAsideStep
   | CopyDataStep
   | MoveImagesStep
+  | NewDriverStep
   | ArchiveImagesStep
   | RewriteLayersStep
   | ChangeModeStep;
