@@ -20,6 +20,8 @@ export interface Boot {
   readonly environment: Readonly<Record<string, string>>;
   /** A test may ask for a reboot (/reboot-wanted): its file runs again afterwards, and the disks are as they were. */
   readonly reboots?: boolean;
+  /** What the machine is run by, and its job is a service of: the tests find the engines as a distribution starts them. */
+  readonly init?: "systemd";
 }
 
 const guest = "test/vm/guest";
@@ -54,6 +56,7 @@ const listed: Readonly<Record<string, Boot>> = {
       `${guest}/thin-pool.test.ts`,
       `${guest}/devicemapper.test.ts`,
       `${guest}/migrate-devicemapper.test.ts`,
+      `${guest}/doctor-devicemapper.test.ts`,
       `${guest}/project-quota.test.ts`,
       `${guest}/quota.test.ts`,
     ],
@@ -73,6 +76,14 @@ const listed: Readonly<Record<string, Boot>> = {
     files: [`${guest}/doctor.test.ts`],
     environment: {},
     reboots: true,
+  },
+  systemd: {
+    about: "run by systemd, with Docker as its service, and the module of overlay loaded with metacopy on",
+    kernel: "6.1",
+    moduleOptions: ["options overlay metacopy=on"],
+    files: [`${guest}/doctor-systemd.test.ts`],
+    environment: {},
+    init: "systemd",
   },
   old: {
     about: "a kernel without attributes of the user namespace in overlays, mount_setattr and much else",

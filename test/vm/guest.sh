@@ -1,27 +1,36 @@
 # The init of the machine, run by initramfs.sh with the disks mounted: sets up what a test may expect of a host, runs the
 # job that job.sh sets, and powers off. The report goes to the first port of the virtio serial device; its last line is
-# `exit STATUS`. What else is said goes to the console.
+# `exit STATUS`. What else is said goes to the console. Where job.sh names systemd, that is made the init, and this is run
+# once more, as a service.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C TERM=linux
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-mkdir -p /dev/pts /dev/shm
-mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
-mount -t tmpfs shm /dev/shm
-mkdir -p /run/lock/lvm
-mount -t cgroup2 cgroup /sys/fs/cgroup
-exec </dev/null >/dev/ttyS0 2>&1
-ln -sf /proc/self/fd /dev/fd
-hostname lamella-vm
-ip link set lo up
-mount --make-rshared /
+. /run/lamella/job.sh
+if [ $$ = 1 ]; then
+  mount -t proc proc /proc
+  mount -t sysfs sys /sys
+  mount -t devtmpfs dev /dev
+  mkdir -p /dev/pts /dev/shm
+  mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+  mount -t tmpfs shm /dev/shm
+  mkdir -p /run/lock/lvm
+  mount -t cgroup2 cgroup /sys/fs/cgroup
+  exec </dev/null >/dev/ttyS0 2>&1
+  ln -sf /proc/self/fd /dev/fd
+  hostname lamella-vm
+  ip link set lo up
+  mount --make-rshared /
+  printf '%s\n' "${module_options[@]}" >/etc/modprobe.d/lamella.conf
+  # What no mount loads by itself.
+  modprobe -a loop overlay fuse dm-mod dm-thin-pool dm-snapshot
+  if [ "$init" = systemd ]; then
+    mkdir -p /run/systemd/system
+    printf '%s\n' '[Service]' Type=oneshot 'ExecStart=/bin/bash /run/lamella/guest.sh' \
+      StandardOutput=file:/dev/ttyS0 StandardError=inherit >/run/systemd/system/lamella-job.service
+    exec /lib/systemd/systemd --unit=lamella-job.service
+  fi
+fi
 
 # No udev runs here; the tools make the device nodes themselves.
 export DM_DISABLE_UDEV=1
-. /run/lamella/job.sh
-printf '%s\n' "${module_options[@]}" >/etc/modprobe.d/lamella.conf
-# What no mount loads by itself.
-modprobe -a loop overlay fuse dm-mod dm-thin-pool dm-snapshot
 
 cd /project
 if [ -n "$shell" ]; then

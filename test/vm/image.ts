@@ -31,6 +31,7 @@ const packages = [
   "lvm2",
   "thin-provisioning-tools",
   "strace",
+  "systemd", // the init of the boots that ask for it
 ];
 
 /** Unpacked only, as these would start services when they are installed. */

@@ -161,6 +161,7 @@ function jobScript({ boot, environment, command }: Job, { shell }: { readonly sh
     ...Object.entries({ ...boot.environment, ...environment }).map(([name, value]) => `export ${name}=${quote(value)}`),
     `module_options=${array(boot.moduleOptions)}`,
     `command=${array(command)}`,
+    `init=${boot.init ?? ""}`,
     `shell=${shell ? `${process.stdout.rows ?? 24} ${process.stdout.columns ?? 80}` : ""}`,
     "",
   ].join("\n");
