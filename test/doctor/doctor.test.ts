@@ -1,7 +1,17 @@
 /** `lamella doctor` for real: on this machine as it is, without root, and on a dockerd whose overlayfs leaves redirects. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, truncateSync, utimesSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -98,8 +108,15 @@ test("a real dockerd: naive with redirects, native without, wrong when they come
   }
 });
 
-/** What the command prints of a daemon found sound. */
+/** What the command prints of a daemon found sound, and to somebody who may not talk to it. */
 function cliSays(docker: Docker): void {
+  chmodSync(docker.directory, 0o755);
+  using nobody = new CliLab({ uid: 65_534, env: { DOCKER_HOST: `unix://${docker.socket}` } });
+  const unprivileged = nobody.lamella("doctor", "--only", join(docker.directory, "data"));
+  assert.equal(unprivileged.status, 0, unprivileged.stdout + unprivileged.stderr);
+  const unseen = /^Not seen:\n[\s\S]*/m.exec(unprivileged.stdout)?.[0] ?? "";
+  assert.match(unseen, /docker\.sock: you may not talk to this daemon$/m);
+  assert.match(unseen, /data\/image: only root may read it$/m);
   using other = new CliLab({ env: { DOCKER_HOST: `unix://${docker.socket}` } });
   const { status, stdout } = other.lamella("doctor", "--only");
   assert.equal(status, 0, stdout);

@@ -62,7 +62,9 @@ function storageOf(
 
 /** As configured, else the one whose layers are there: `<driver>-layers/`. */
 function driverOf(host: HostView, root: string, configured: string | undefined): { driver?: string } {
-  const populated = ["overlay", "vfs", "btrfs", "zfs"].find((name) => host.exists(`${root}/${name}-layers`));
+  // Its names, not one path after the other: what may not be seen of it is said once.
+  const names = host.names(root) ?? [];
+  const populated = ["overlay", "vfs", "btrfs", "zfs"].find((name) => names.includes(`${name}-layers`));
   const driver = configured ?? populated;
   return driver === undefined ? {} : { driver };
 }
