@@ -154,6 +154,29 @@ see that docker info says \`Storage Driver: overlay2\` and \`Native Overlay Diff
   "\n",
 );
 
+test("a ZFS that overlayfs works on (OpenZFS 2.2): overlay2 in place, by way of an archive; the volume is not needed", async () => {
+  await using recording = new Recording();
+  await recording.start();
+  const { facts, host } = recording;
+  const works = { redirects: false, metacopies: false };
+  const roots = Object.fromEntries(Object.entries(facts.roots).map(([path, one]) => [path, { ...one, trial: works }]));
+  const findings = diagnose({ ...facts, roots });
+  const diagnosis = { schema: 1, healthy: false, findings, facts: { ...facts, roots } } as const;
+  const cure = await planCure(diagnosis, "naive-diff-driver", { host, choices: {} });
+  assert.deepEqual(
+    cure?.steps.map((step) => kindOf(step).describe(step)),
+    [
+      `docker save 1 images to ${root}/lamella-doctor-images.tar`,
+      "systemctl stop docker.socket docker.service",
+      `see that nothing of overlay2 is in ${root} yet: what comes is set aside by --undo`,
+      "change /etc/docker/daemon.json",
+      "systemctl start docker.socket docker.service",
+      `docker load ${root}/lamella-doctor-images.tar, which is removed at the end (--finish)`,
+      "see that docker info says `Storage Driver: overlay2` and `Native Overlay Diff: true` and all 1 images are there",
+    ],
+  );
+});
+
 /** Lines of the plan that are programs, in the order they run. */
 const isProgram = (line: string): boolean => /^(zfs|mkfs\.ext4|mount|umount|systemctl) /.test(line);
 

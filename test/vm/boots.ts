@@ -57,6 +57,7 @@ const listed: Readonly<Record<string, Boot>> = {
       `${guest}/devicemapper.test.ts`,
       `${guest}/migrate-devicemapper.test.ts`,
       `${guest}/doctor-devicemapper.test.ts`,
+      `${guest}/doctor-xfs.test.ts`,
       `${guest}/project-quota.test.ts`,
       `${guest}/quota.test.ts`,
     ],
