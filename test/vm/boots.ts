@@ -34,20 +34,6 @@ const listed: Readonly<Record<string, Boot>> = {
     files: [`${guest}/devicemapper-suite.test.ts`],
     environment: {},
   },
-  plain: {
-    about: "Debian's kernel as it comes",
-    kernel: "6.1",
-    moduleOptions: [],
-    files: [
-      "test/mount/diff-property.test.ts",
-      "test/mount/drivers-overlay2.test.ts",
-      "test/mount/layer-record.test.ts",
-      "test/mount/layer-stack.test.ts",
-      "test/mount/overlay-mount.test.ts",
-      "test/mount/upper-differ.test.ts",
-    ],
-    environment: { LAMELLA_TEST_RUNS: "3" },
-  },
   devices: {
     about: "the device mapper and project quotas",
     kernel: "6.1",
@@ -62,6 +48,20 @@ const listed: Readonly<Record<string, Boot>> = {
       `${guest}/quota.test.ts`,
     ],
     environment: {},
+  },
+  plain: {
+    about: "Debian's kernel as it comes",
+    kernel: "6.1",
+    moduleOptions: [],
+    files: [
+      "test/mount/diff-property.test.ts",
+      "test/mount/drivers-overlay2.test.ts",
+      "test/mount/layer-record.test.ts",
+      "test/mount/layer-stack.test.ts",
+      "test/mount/overlay-mount.test.ts",
+      "test/mount/upper-differ.test.ts",
+    ],
+    environment: { LAMELLA_TEST_RUNS: "3" },
   },
   redirect: {
     about: "the module of overlay loaded with redirect_dir and metacopy on",
