@@ -103,9 +103,9 @@ class Recording implements AsyncDisposable {
       "systemctl show -p MainPID --value docker.service": "42\n",
       "systemctl show -p TriggeredBy --value docker.service": "docker.socket\n",
     };
-    if (answers[command] !== undefined) return answers[command];
     const [program = "", verb, ...words] = command.split(" ");
     if (this.missing.has(program)) throw new Error(`${command}: there is no such program`);
+    if (answers[command] !== undefined) return answers[command];
     this.commands.push(command.replaceAll(this.made.prefix, ""));
     if (command.startsWith("systemctl stop")) this.#setRunning(false);
     if (command.startsWith("systemctl start")) {
@@ -187,6 +187,9 @@ test("a ZFS volume: the plan line by line, what it runs, how it is undone, how i
   const state = join(made.prefix, "state");
   const findings = diagnose(facts);
   const diagnosis = { schema: 1, healthy: false, findings, facts } as const;
+  recording.missing.add("zfs");
+  await assert.rejects(planCure(diagnosis, "naive-diff-driver", { host, choices: {} }), { code: "ZFS_SILENT" });
+  recording.missing.clear();
   const made200 = await planCure(diagnosis, "naive-diff-driver", { host, choices: { volumeBytes: 200 * gibibytes } });
   assert.ok(made200);
   assert.deepEqual(

@@ -28,9 +28,9 @@ export interface Dataset {
   readonly isLocal: boolean;
 }
 
-/** Undefined where the data root is not on ZFS. */
+/** Undefined where the data root is not on ZFS. Errors: failed_precondition where it is, and `zfs` does not answer. */
 export async function datasetOf(host: CureHost, root: RootFacts | undefined): Promise<Dataset | undefined> {
-  const { mountPoint, device } = root ?? {};
+  const { mountPoint, device, fileSystem } = root ?? {};
   if (mountPoint === undefined || device === undefined) return undefined;
   try {
     const list = await host.run(["zfs", "list", "-H", "-t", "filesystem", "-o", "name,mountpoint"]);
@@ -39,9 +39,11 @@ export async function datasetOf(host: CureHost, root: RootFacts | undefined): Pr
     if (name === undefined) return undefined;
     const source = await host.run(["zfs", "get", "-H", "-o", "source", "mountpoint", name]);
     return { name, mountPoint, isLocal: source.trim() === "local" };
-  } catch {
-    // No ZFS here, or none that answers.
-    return undefined;
+  } catch (error) {
+    // zfs-fuse's file systems call themselves `fuse`, as others do: there it may be that no ZFS is here.
+    if (fileSystem !== "zfs") return undefined;
+    const why = error instanceof Error ? error.message : String(error);
+    throw cannot("ZFS_SILENT", `${mountPoint} is on ZFS, and it could not be asked about it: ${why}`);
   }
 }
 
