@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { collectFacts } from "../../src/doctor/collect/collect.ts";
-import { parseArguments } from "../../src/doctor/collect/docker-processes.ts";
+import { daemonProcesses, parseArguments } from "../../src/doctor/collect/docker-processes.ts";
 import { parseToml } from "../../src/doctor/collect/toml.ts";
 import { diagnose } from "../../src/doctor/diagnose.ts";
 import type { Facts } from "../../src/doctor/facts.ts";
+import { HostView } from "../../src/doctor/host-view.ts";
 import { overlayDefaults } from "../../src/doctor/kernel-config.ts";
 import { overlayOptionsOfCommandLine, overlayOptionsOfModprobe } from "../../src/doctor/module-options.ts";
 import { MadeHost } from "./made-host.ts";
@@ -137,6 +138,14 @@ test("a data root by its daemon's arguments", async () => {
   assert.deepEqual((await host.facts()).docker, []);
   const [docker] = (await host.facts({ roots: ["/srv/second"], onlyRoots: true })).docker;
   assert.deepEqual([docker?.running, docker?.socket], [true, "/srv/second.sock"]);
+});
+
+test("a dockerd that has ended and is not waited for runs nowhere, not on the usual data root either", async () => {
+  await using host = new MadeHost();
+  host.write({ "/proc/42/comm": "dockerd\n", "/proc/42/cmdline": "", "/proc/43/comm": "dockerd\n" });
+  host.write({ "/proc/43/cmdline": "dockerd\0" });
+  const running = daemonProcesses(new HostView(host.prefix)).map(({ pid }) => pid);
+  assert.deepEqual(running, [43]);
 });
 
 test("arguments of dockerd", () => {

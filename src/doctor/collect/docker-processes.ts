@@ -16,8 +16,10 @@ export function daemonProcesses(host: HostView): DaemonProcess[] {
   const found: DaemonProcess[] = [];
   for (const pid of host.names("/proc") ?? []) {
     if (!/^[0-9]+$/.test(pid) || host.text(`/proc/${pid}/comm`)?.trim() !== "dockerd") continue;
-    const words = host.text(`/proc/${pid}/cmdline`)?.split("\0").slice(1) ?? [];
-    found.push({ pid: Number(pid), ...parseArguments(words) });
+    const line = host.text(`/proc/${pid}/cmdline`);
+    // One that has ended and whose parent has not looked has none: it would be taken for one with the usual places.
+    if (line === "") continue;
+    found.push({ pid: Number(pid), ...parseArguments(line?.split("\0").slice(1) ?? []) });
   }
   return found;
 }
