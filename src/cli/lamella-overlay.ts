@@ -4,23 +4,20 @@
  * call it. It returns when the mount can be used, and a process stays behind that serves it.
  *
  * Node.js cannot fork: this process starts itself again with `-f`, as the one that stays, and waits for what it says on a
- * pipe. SIGTERM, SIGINT and SIGHUP unmount. Exit status: 0, 1 failed, 2 wrong usage.
+ * pipe. SIGTERM, SIGINT and SIGHUP unmount. Exit status: 0, 1 failed, 2 wrong usage. The driver fuse-overlay starts it with
+ * the one word `--serves`, and asks it for mounts (./overlay-server.ts).
  */
 import { spawn } from "node:child_process";
-import { closeSync, openSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { parseMountOptions, parseRemount } from "../fuse/union/mount-options.ts";
+import { parseRemount } from "../fuse/union/mount-options.ts";
 import { bytesOfText } from "../lib/bytes.ts";
-import { InnerErrors } from "./inner-errors.ts";
+import type { OneMount } from "./overlay-server.ts";
 import { reportError } from "./report-error.ts";
 import { usageError } from "./usage-error.ts";
 
 /** On which the process that stays tells the one that waits. */
 const PIPE = 3;
-const STANDARD_ERROR = 2;
-/** What still uses the mount after a signal keeps it this long. */
-const GRACE_MS = 2000;
 
 const USAGE = "usage: lamella-overlay [SOURCE] MOUNTPOINT -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR]";
 const HELP = `${USAGE}
@@ -43,14 +40,9 @@ Examples:
   mount -t fuse.lamella-overlay none merged -o lowerdir=/lower,upperdir=/upper,workdir=/work
 `;
 
-interface Arguments {
-  readonly source: string;
-  readonly target: string;
-  readonly options: string;
+interface Arguments extends OneMount {
   readonly foreground: boolean;
   readonly help: boolean;
-  /** Said on PIPE, instead of being known from this process's end. */
-  readonly tells: boolean;
 }
 
 function readArguments(args: readonly string[]): Arguments {
@@ -72,36 +64,6 @@ function readArguments(args: readonly string[]): Arguments {
   return { source, target, options: values.option.join(","), foreground, tells, help };
 }
 
-/** Mounts and serves; settles when the mount is gone. */
-async function stay({ source, target, options, tells }: Arguments): Promise<void> {
-  const request = parseMountOptions(options);
-  // Not needed by the process that only waits, which starts sooner without.
-  const { mountUnion } = await import("../fuse/union/mount-union.ts");
-  // Root's mounts are for all users, as the kernel's own are; others have to be allowed to.
-  const allowOther = request.allowOther || process.getuid?.() === 0;
-  const errors = new InnerErrors(`lamella-overlay[${process.pid}]`);
-  const log = request.log === undefined ? undefined : resolve(request.log);
-  const how = { source, onError: errors.say };
-  const union = await mountUnion({ ...request, allowOther }, bytesOfText(target), how);
-  void union.settled.then(() => process.chdir("/"));
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
-    process.on(signal, () => {
-      union.unmount();
-      // A thread that waits for the kernel cannot be ended otherwise; users of the mount then get ENOTCONN.
-      setTimeout(() => process.kill(process.pid, "SIGKILL"), GRACE_MS).unref();
-    });
-  }
-  if (tells) {
-    errors.detach(log);
-    closeSync(STANDARD_ERROR);
-    // The lowest free number is given: whoever reads our standard error does not wait for the mount's end.
-    openSync("/dev/null", "w");
-    writeSync(PIPE, "0");
-    closeSync(PIPE);
-  }
-  await union.ended;
-}
-
 /** Starts the process that stays, and answers its exit status, or 0 when it has mounted. */
 async function start(args: readonly string[]): Promise<number> {
   const script = process.argv[1] ?? "";
@@ -120,14 +82,21 @@ async function start(args: readonly string[]): Promise<number> {
 }
 
 const args = process.argv.slice(2);
+// Not needed by the process that only waits, which starts sooner without.
+const server = () => import("./overlay-server.ts");
 try {
-  const parsed = readArguments(args);
+  if (args[0] === "--serves") await (await server()).serveMany();
+  else await run(readArguments(args));
+} catch (error) {
+  // The thread that was to serve is there, and waits.
+  process.exit(reportError(error));
+}
+
+async function run(parsed: Arguments): Promise<void> {
   const other = parseRemount(parsed.options);
   if (parsed.help) process.stdout.write(HELP);
   else if (other !== undefined)
     (await import("../fuse/mount.ts")).remountFuse(bytesOfText(resolve(parsed.target)), other);
-  else if (parsed.foreground) await stay(parsed);
+  else if (parsed.foreground) await (await server()).serveOne(parsed);
   else process.exitCode = await start(args);
-} catch (error) {
-  process.exitCode = reportError(error);
 }

@@ -6,7 +6,7 @@
 import { LamellaError } from "../errors/lamella-error.ts";
 import { SyscallError } from "../errors/syscall-error.ts";
 import { type ByteString, textOfBytes } from "../lib/bytes.ts";
-import { markName, opaqueName } from "../overlayfs/layer-marks.ts";
+import { knowsFileMarks, markName, opaqueName } from "../overlayfs/layer-marks.ts";
 import * as C from "../sys/constants.ts";
 import * as raw from "../sys/raw.ts";
 import type { ApplyTarget } from "./source.ts";
@@ -23,7 +23,7 @@ export class MarkWriter {
 
   constructor(target: ApplyTarget) {
     this.#target = target;
-    this.#files = target.whiteouts === "aufs" || target.marks === "any";
+    this.#files = target.whiteouts === "aufs" || knowsFileMarks(target.marks);
   }
 
   /** Hides a name of a directory. `subject` is what errors name. */

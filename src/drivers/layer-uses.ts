@@ -52,7 +52,8 @@ export interface LayerUse {
   readonly namespace: number;
 }
 
-function mountNamespace(): number {
+/** The inode number of the calling thread's mount namespace. */
+export function mountNamespace(): number {
   return Number(/\d+/.exec(readlinkSync("/proc/thread-self/ns/mnt"))?.[0] ?? "1");
 }
 

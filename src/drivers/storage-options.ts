@@ -54,8 +54,9 @@ export const storageOptions = {
     {
       name: "fuse_overlay.mount_program",
       value: "text",
-      meaning: "absolute path of the program that mounts the layers, or `lamella-overlay` for Lamella's own",
-      standard: "fuse-overlayfs in the system's folders, else lamella-overlay",
+      meaning:
+        "absolute path of a program that mounts the layers, such as fuse-overlayfs; `lamella-overlay` for Lamella's own",
+      standard: "lamella-overlay",
     },
   ],
   btrfs: [

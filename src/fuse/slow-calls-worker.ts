@@ -3,6 +3,6 @@ import { parentPort, workerData } from "node:worker_threads";
 import { MAX_DATA } from "./negotiate.ts";
 import { makeSlowCalls } from "./slow-calls.ts";
 
-const { ring, device } = workerData as { readonly ring: SharedArrayBuffer; readonly device: number };
+const { ring } = workerData as { readonly ring: SharedArrayBuffer };
 parentPort?.postMessage({});
-makeSlowCalls(ring, device, MAX_DATA);
+makeSlowCalls(ring, MAX_DATA);

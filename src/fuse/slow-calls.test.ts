@@ -16,11 +16,11 @@ test("calls are made in order by another thread, which answers each by its numbe
   const fd = fs.openSync(join(folder, "file"), "w+");
   fs.writeSync(fd, "0123456789");
   const ring = slowCallRing();
-  const calls = new SlowCalls(ring);
+  const calls = new SlowCalls(ring, device);
   // Those that are begun before the thread is there wait for it; more than the ring holds are refused.
   for (let i = 0; i < 64; i++) assert.equal(calls.begin({ call: "pread64", fd, offset: i % 8, length: 4 }, i, 7), true);
   assert.equal(calls.begin({ call: "fsync", fd, offset: 0, length: 0 }, 64, 7), false);
-  const worker = new Worker(workerUrl(import.meta.url, "./slow-calls-worker"), { workerData: { ring, device } });
+  const worker = new Worker(workerUrl(import.meta.url, "./slow-calls-worker"), { workerData: { ring } });
   t.after(async () => {
     await worker.terminate();
     for (const each of [device, kernel, fd]) raw.close(each);
@@ -43,4 +43,7 @@ test("calls are made in order by another thread, which answers each by its numbe
   calls.begin({ call: "fsync", fd, offset: 0, length: 0 }, 1, 2);
   calls.begin({ call: "fdatasync", fd: 12345, offset: 0, length: 0 }, 3, 4);
   assert.deepEqual([next(16).readInt32LE(4), next(16).readInt32LE(4)], [0, -9]);
+  calls.begin({ call: "fsync", fd, offset: 0, length: 0 }, 5, 6);
+  calls.finish();
+  assert.equal(raw.waitReadable(kernel, 0), 1);
 });

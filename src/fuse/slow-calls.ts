@@ -2,7 +2,7 @@
  * Calls that may wait for the disk, made by a thread beside the one that serves, which goes on meanwhile. That thread answers
  * the kernel itself. The two share a ring of numbers:
  *
- *     [0] calls begun   [1] calls made   then SLOTS times: what, descriptor, length, offset (2 words), unique (2 words), –
+ *     [0] calls begun   [1] calls made   then SLOTS times: what, descriptor, length, offset (2 words), unique (2 words), device
  *
  * The serving thread alone writes slots and [0], the other alone [1]. A descriptor stays open while its call waits: the kernel
  * releases no file with requests under way.
@@ -32,9 +32,12 @@ export function slowCallRing(): SharedArrayBuffer {
 
 export class SlowCalls {
   readonly #ring: Int32Array;
+  readonly #device: number;
 
-  constructor(ring: SharedArrayBuffer) {
+  /** `device`: the descriptor on which the calls are answered. */
+  constructor(ring: SharedArrayBuffer, device: number) {
     this.#ring = new Int32Array(ring);
+    this.#device = device;
   }
 
   /** Hands a call over, to be the answer of the request of that `unique`; false when too many wait already. */
@@ -50,9 +53,17 @@ export class SlowCalls {
     ring[at + 4] = Math.floor(offset / HIGH);
     ring[at + 5] = uniqueLow;
     ring[at + 6] = uniqueHigh;
+    ring[at + 7] = this.#device;
     Atomics.store(ring, 0, (begun + 1) | 0);
     Atomics.notify(ring, 0);
     return true;
+  }
+
+  /** Waits until all calls have been made: before their descriptors, or the device, are closed. */
+  finish(): void {
+    const ring = this.#ring;
+    for (let made = Atomics.load(ring, 1); made !== Atomics.load(ring, 0); made = Atomics.load(ring, 1))
+      Atomics.wait(ring, 1, made);
   }
 }
 
@@ -60,21 +71,22 @@ function slotAt(call: number): number {
   return HEAD + ((call >>> 0) % SLOTS) * WORDS;
 }
 
-/** Makes the calls of a ring and answers them on `device`, until the thread is ended. `mostBytes`: of one read. */
-export function makeSlowCalls(shared: SharedArrayBuffer, device: number, mostBytes: number): never {
+/** Makes the calls of a ring and answers them, until the thread is ended. `mostBytes`: of one read. */
+export function makeSlowCalls(shared: SharedArrayBuffer, mostBytes: number): never {
   const ring = new Int32Array(shared);
   const reply = Buffer.allocUnsafeSlow(OUT_HEADER + mostBytes);
   for (;;) {
     const made = Atomics.load(ring, 1);
     Atomics.wait(ring, 0, made);
     if (Atomics.load(ring, 0) === made) continue;
-    answer(ring.subarray(slotAt(made), slotAt(made) + WORDS), device, reply);
+    answer(ring.subarray(slotAt(made), slotAt(made) + WORDS), reply);
     Atomics.store(ring, 1, (made + 1) | 0);
+    Atomics.notify(ring, 1);
   }
 }
 
 /** A request that was given up meanwhile takes no answer; that is no error. */
-function answer(slot: Int32Array, device: number, reply: Buffer): void {
+function answer(slot: Int32Array, reply: Buffer): void {
   const word = (at: number): number => (slot[at] as number) >>> 0;
   const result = make(slot, reply.subarray(OUT_HEADER, OUT_HEADER + word(2)), word(3) + word(4) * HIGH);
   const length = OUT_HEADER + Math.max(0, result);
@@ -82,7 +94,7 @@ function answer(slot: Int32Array, device: number, reply: Buffer): void {
   reply.writeInt32LE(Math.min(0, result), 4);
   reply.writeUInt32LE(word(5), 8);
   reply.writeUInt32LE(word(6), 12);
-  raw.write(device, reply, length);
+  raw.write(slot[7] as number, reply, length);
 }
 
 function make(slot: Int32Array, into: Buffer, offset: number): number {

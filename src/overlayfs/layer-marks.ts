@@ -7,6 +7,7 @@
  *     DIR/.wh..wh..opq                        DIR hides all that lies below it (AUFS, fuse-overlayfs)
  *     DIR, <prefix>opaque = "y"               the same (overlayfs, fuse-overlayfs)
  *     NAME, empty, with <prefix>whiteout      hides NAME, in a directory with <prefix>opaque = "x" (overlayfs)
+ *     <prefix>redirect, <prefix>metacopy      what lies below is found elsewhere (overlayfs)
  *     .wh..wh.*                               AUFS's own: `.wh..wh.aufs`, `.wh..wh.plnk/`, `.wh..wh.orph/`
  *
  * Sources: aufs(5); fuse-overlayfs 1.10, main.c (is_directory_opaque, get_whiteout_name, can_access_xattr).
@@ -18,16 +19,21 @@ export interface LayerMarks {
   /** Of overlayfs's attributes; those that are written begin so. */
   readonly prefix: OverlayXattrPrefix;
   /**
-   * `overlayfs`, which is what counts when it is not given: the kernel's marks alone. `any`: every mark above, with every
-   * prefix; a directory's opaque mark counts on a layer's root too; no name that begins `.wh.` is an object; there are
-   * neither redirects nor metacopies.
+   * `overlayfs`, which is what counts when it is not given: the kernel's marks alone. `any`: every mark above but redirects
+   * and metacopies, with every prefix; a directory's opaque mark counts on a layer's root too; no name that begins `.wh.` is
+   * an object. `all`: redirects and metacopies as well, with the prefix given.
    */
   readonly marks?: MarkKind;
   /** Those of the uppermost layer, where they are others. */
   readonly upperMarks?: MarkKind;
 }
 
-export type MarkKind = "overlayfs" | "any";
+export type MarkKind = "overlayfs" | "any" | "all";
+
+/** True where names that begin `.wh.` are marks, and attributes of every prefix count. */
+export function knowsFileMarks(kind: MarkKind | undefined): boolean {
+  return kind === "any" || kind === "all";
+}
 
 /** The marks of the layers below the uppermost. */
 export function lowerMarks({ prefix, marks }: LayerMarks): LayerMarks {
@@ -45,16 +51,16 @@ const prefixes = ["trusted.overlay.", "user.overlay.", "user.fuseoverlayfs."] as
 
 /** The attributes any of which, when its value is "y", makes a directory opaque. */
 export function opaqueXattrs({ prefix, marks }: LayerMarks): readonly ByteString[] {
-  return marks === "any" ? prefixes.map((each) => `${each}opaque`) : [`${prefix}opaque`];
+  return knowsFileMarks(marks) ? prefixes.map((each) => `${each}opaque`) : [`${prefix}opaque`];
 }
 
 /** True for an attribute that belongs to the union file system, not to the object. */
 export function isMarkXattr(name: ByteString, { prefix, marks }: LayerMarks): boolean {
-  return marks === "any" ? prefixes.some((each) => name.startsWith(each)) : name.startsWith(prefix);
+  return knowsFileMarks(marks) ? prefixes.some((each) => name.startsWith(each)) : name.startsWith(prefix);
 }
 
 /** The attribute's name as seen through a mount, or undefined when it belongs to the union file system. */
 export function visibleXattr(name: ByteString, marks: LayerMarks): ByteString | undefined {
-  if (marks.marks !== "any") return visibleXattrName(name, marks.prefix);
+  if (!knowsFileMarks(marks.marks)) return visibleXattrName(name, marks.prefix);
   return isMarkXattr(name, marks) ? undefined : name;
 }

@@ -13,7 +13,7 @@
  * - Below a metacopy only a regular file can hold the data.
  * - `whiteout` attributes count only in lower layers (index > 0).
  *
- * Layers of other union file systems are told by `marks: "any"`; ./layer-marks.ts says what their marks mean.
+ * Layers that hold marks of other union file systems are told by `marks`: ./layer-marks.ts says what these mean.
  */
 import { LamellaError } from "../errors/lamella-error.ts";
 import { type ByteString, compareBytes, textOfBytes } from "../lib/bytes.ts";
@@ -21,7 +21,15 @@ import * as C from "../sys/constants.ts";
 import type { OwnedFd, Stat } from "../sys/syscalls.ts";
 import { DirectoryLayer } from "./directory-layer.ts";
 import type { DirectoryPart, Layer, LayerEntry, MergedEntry, Place } from "./layer.ts";
-import { type LayerMarks, longestMarked, markName, opaqueName, opaqueXattrs, visibleXattr } from "./layer-marks.ts";
+import {
+  knowsFileMarks,
+  type LayerMarks,
+  longestMarked,
+  markName,
+  opaqueName,
+  opaqueXattrs,
+  visibleXattr,
+} from "./layer-marks.ts";
 
 export type { DirectoryPart, Layer, LayerEntry, MergedEntry, Place } from "./layer.ts";
 
@@ -73,6 +81,7 @@ interface Found extends DirectoryPart {
 /** Of all that is no directory. */
 const noParts: readonly DirectoryPart[] = [];
 const nothingAround = { before: "", after: "" } as const;
+const hidesNothing = { below: false, byXattr: false } as const;
 
 export class LayerStack implements Disposable {
   readonly #layers: readonly Layer[];
@@ -98,11 +107,11 @@ export class LayerStack implements Disposable {
     this.#redirect = `${marks.prefix}redirect`;
     const parts: DirectoryPart[] = [];
     for (const [index, layer] of layers.entries()) {
-      const xattrWhiteouts = this.#any(index)
-        ? this.#mayHideByXattr(index, "")
-        : index > 0 && isHiding(layer, marks.prefix);
-      parts.push({ layer: index, path: "", xattrWhiteouts });
-      if (this.#any(index) && this.#isOpaque(index, "")) break;
+      const hides = this.#any(index)
+        ? this.#hidingByAnyMark(index, "")
+        : { below: false, byXattr: index > 0 && isHiding(layer, marks.prefix) };
+      parts.push({ layer: index, path: "", xattrWhiteouts: hides.byXattr });
+      if (hides.below) break;
     }
     const stat = layers[0]?.stat("");
     if (!stat) throw new LamellaError("invalid_argument", "NO_LAYERS", "a layer stack needs at least one layer");
@@ -251,9 +260,14 @@ export class LayerStack implements Disposable {
     return layer === 0 ? this.#upperMarks : this.#lowerMarks;
   }
 
-  /** True for a layer where every mark counts. */
+  /** True for a layer where marks of every union file system count. */
   #any(layer: number): boolean {
-    return this.#marksOf(layer).marks === "any";
+    return knowsFileMarks(this.#marksOf(layer).marks);
+  }
+
+  /** True for a layer that may hold redirects and metacopies. */
+  #redirects(layer: number): boolean {
+    return this.#marksOf(layer).marks !== "any";
   }
 
   #layer(index: number): Layer {
@@ -306,8 +320,11 @@ export class LayerStack implements Disposable {
     around: { readonly before: ByteString; readonly after: ByteString } = nothingAround,
   ): Found | undefined {
     const layer = this.#layer(index);
-    if (this.#any(index)) return this.#findByAnyMark(index, directory, name, { search, xattrWhiteouts });
     const path = join(directory, name);
+    if (this.#any(index) && this.#isHiddenByName(layer, directory, name)) {
+      search.stop = true;
+      return undefined;
+    }
     const stat = layer.stat(path);
     if (!stat) return undefined;
     if (this.#isWhiteout(layer, path, stat, xattrWhiteouts)) {
@@ -324,55 +341,41 @@ export class LayerStack implements Disposable {
         search.stop = true;
         return undefined;
       }
-      search.metacopy = isRegular(stat) && layer.getxattr(path, this.#metacopy) !== undefined;
+      search.metacopy = isRegular(stat) && this.#redirects(index) && layer.getxattr(path, this.#metacopy) !== undefined;
       search.stop = !search.metacopy;
       if (search.metacopy && !bottom) this.#followRedirect(layer, path, search, around);
       return { layer: index, path, stat, xattrWhiteouts: false };
     }
     if (last) search.isDirectory = true;
-    if (bottom) return { layer: index, path, stat, xattrWhiteouts: false };
-    const opaque = layer.getxattr(path, this.#opaque)?.toString("latin1");
-    if (opaque === "y") {
-      search.stop = true;
-      return { layer: index, path, stat, xattrWhiteouts: false };
+    const hides = this.#hiding(index, path, bottom);
+    if (hides.below) search.stop = true;
+    else if (!bottom && this.#redirects(index)) this.#followRedirect(layer, path, search, around);
+    return { layer: index, path, stat, xattrWhiteouts: hides.byXattr };
+  }
+
+  #isHiddenByName(layer: Layer, directory: ByteString, name: ByteString): boolean {
+    if (isMarkName(name)) return true;
+    return name.length <= longestMarked && layer.stat(join(directory, markName + name)) !== undefined;
+  }
+
+  /** What a directory hides: all that lies below it, and names of which it has empty files with an attribute. */
+  #hiding(index: number, path: ByteString, bottom: boolean): { readonly below: boolean; readonly byXattr: boolean } {
+    if (this.#any(index)) return this.#hidingByAnyMark(index, path);
+    if (bottom) return hidesNothing;
+    const opaque = this.#layer(index).getxattr(path, this.#opaque)?.toString("latin1");
+    return { below: opaque === "y", byXattr: index > 0 && opaque === "x" };
+  }
+
+  #hidingByAnyMark(index: number, path: ByteString): { readonly below: boolean; readonly byXattr: boolean } {
+    const layer = this.#layer(index);
+    let below = false;
+    let byXattr = false;
+    for (const name of opaqueXattrs(this.#marksOf(index))) {
+      const value = layer.getxattr(path, name)?.toString("latin1");
+      if (value === "y") below = true;
+      else if (value === "x") byXattr = true;
     }
-    this.#followRedirect(layer, path, search, around);
-    return { layer: index, path, stat, xattrWhiteouts: index > 0 && opaque === "x" };
-  }
-
-  /** The same where every mark counts. */
-  #findByAnyMark(
-    index: number,
-    directory: ByteString,
-    name: ByteString,
-    { search, xattrWhiteouts }: { readonly search: Search; readonly xattrWhiteouts: boolean },
-  ): Found | undefined {
-    const layer = this.#layer(index);
-    const path = join(directory, name);
-    const mark = join(directory, markName + name);
-    const hidden = isMarkName(name) || (name.length <= longestMarked && layer.stat(mark) !== undefined);
-    const stat = hidden ? undefined : layer.stat(path);
-    search.stop = hidden || (stat !== undefined && (!isDirectory(stat) || this.#isOpaque(index, path)));
-    if (!stat || this.#isWhiteout(layer, path, stat, xattrWhiteouts) || (search.isDirectory && !isDirectory(stat)))
-      return undefined;
-    search.isDirectory = isDirectory(stat);
-    const hides = search.isDirectory && this.#mayHideByXattr(index, path);
-    return { layer: index, path, stat, xattrWhiteouts: hides };
-  }
-
-  /** True when empty files of a directory may be whiteouts, where every mark counts. */
-  #mayHideByXattr(index: number, path: ByteString): boolean {
-    const layer = this.#layer(index);
-    return opaqueXattrs(this.#marksOf(index)).some((name) => layer.getxattr(path, name)?.toString("latin1") === "x");
-  }
-
-  /** True when a directory hides all that lies below it, by whatever mark. */
-  #isOpaque(index: number, path: ByteString): boolean {
-    const layer = this.#layer(index);
-    return (
-      opaqueXattrs(this.#marksOf(index)).some((name) => layer.getxattr(path, name)?.toString("latin1") === "y") ||
-      layer.stat(join(path, opaqueName)) !== undefined
-    );
+    return { below: below || layer.stat(join(path, opaqueName)) !== undefined, byXattr };
   }
 
   /** Changes what is searched for further down when the object carries a redirect (`ovl_check_redirect`). */

@@ -39,6 +39,7 @@ const numbers = {
   quotactl_fd: [443, 443], sched_setaffinity: [203, 122],
   sched_getaffinity: [204, 123], sync_file_range: [277, 84],
   preadv2: [327, 286], socketpair: [53, 199], recvmsg: [47, 212], name_to_handle_at: [303, 264],
+  ppoll: [271, 73],
 } as const;
 
 const column = arch() === "x64" ? 0 : 1;
@@ -83,6 +84,7 @@ const callLPPLL = shape("lppll");
 const callP = shape("p");
 const callPL = shape("pl");
 const callPLP = shape("plp");
+const callPLPPL = shape("plppl");
 const callPP = shape("pp");
 const callPPL = shape("ppl");
 const callPPPL = shape("pppl");
@@ -858,6 +860,17 @@ export function socketpair(): readonly [number, number] | number {
   const pair = Buffer.alloc(8);
   const r = out(callLLLP(nr.socketpair, 1 /* AF_UNIX */, 1 /* SOCK_STREAM */ | C.O_CLOEXEC, 0, pair));
   return r < 0 ? r : [pair.readInt32LE(0), pair.readInt32LE(4)];
+}
+
+/** Waits until there is something to read, or nobody is left to write: 1; 0 when that takes longer. */
+export function waitReadable(fd: number, timeoutMs: number): number {
+  const poll = Buffer.alloc(8);
+  poll.writeInt32LE(fd, 0);
+  poll.writeInt16LE(1 /* POLLIN */, 4);
+  const time = Buffer.alloc(16);
+  time.writeBigInt64LE(BigInt(Math.floor(timeoutMs / 1000)), 0);
+  time.writeBigInt64LE(BigInt((timeoutMs % 1000) * 1_000_000), 8);
+  return out(callPLPPL(nr.ppoll, poll, 1, time, null, 0));
 }
 
 /** Waits for a message that carries one descriptor (SCM_RIGHTS) and answers it, closing at exec; -ENODATA for one without. */

@@ -153,6 +153,7 @@ export class Scene implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const left = await this.mountsLeft();
     for (const id of await this.driver.list()) await this.driver.unmountAll(id);
+    await this.driver.rest();
     await this.options.removeHome?.(this.home, this.driver);
     execFileSync("rm", ["-rf", this.home, this.scratch]);
     assert.deepEqual(left, [], "mounts are left");

@@ -122,15 +122,19 @@ export function testTrees(scene: SceneTest, options: DriverSuiteOptions): void {
     });
 
   if (metadataCopies)
-    scene("changes the owner of a lower tree without copying data", async (s) => {
+    scene("changes owners and modes of a lower tree without copying data", async (s) => {
       const base = await s.layer(undefined, (root) => {
         mkdirSync(`${root}/dir`);
         for (let i = 0; i < 8; i++) writeFileSync(`${root}/dir/${i}`, Buffer.alloc(1 << 20, i));
       });
-      const child = await s.layer(base, (root) => execFileSync("chown", ["-R", "7:8", root]));
+      const child = await s.layer(base, (root) => {
+        if (options.privileged) execFileSync("chown", ["-R", "7:8", root]);
+        execFileSync("chmod", ["-R", "u=rwX,go=", root]);
+      });
       const top = await s.layer(child, (root) => renameSync(`${root}/dir/3`, `${root}/three`));
       await s.read(top, (root) => {
-        assert.equal(statSync(`${root}/dir/5`).uid, 7);
+        const { uid, mode } = statSync(`${root}/dir/5`);
+        assert.deepEqual([uid, mode & 0o777], [options.privileged ? 7 : 0, 0o600]);
         assert.deepEqual(readFileSync(`${root}/dir/5`), Buffer.alloc(1 << 20, 5));
         assert.deepEqual(readFileSync(`${root}/three`), Buffer.alloc(1 << 20, 3));
       });

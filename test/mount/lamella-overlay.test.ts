@@ -1,6 +1,7 @@
 /** The program lamella-overlay: its arguments, that it stays behind, and how it ends. */
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +10,7 @@ import { isMountPoint, mountAt, umount } from "../../src/fs/mounts.ts";
 import * as C from "../../src/sys/constants.ts";
 import * as sys from "../../src/sys/syscalls.ts";
 import { inUserNamespace, privateMounts } from "../support/overlay-lab.ts";
+import { gone } from "../support/processes.ts";
 import { againInUserNamespace } from "../support/user-namespace.ts";
 
 const program = join(import.meta.dirname, "../../src/cli/lamella-overlay.ts");
@@ -43,14 +45,9 @@ function run(...args: readonly string[]): { readonly status: number | null; read
 
 /** The process that serves a mount: its options name the directories. */
 function serverOf(target: string): number {
-  return Number(execFileSync("pgrep", ["-f", `lamella-overlay.*--tells .*${target}`], { encoding: "utf8" }).trim());
-}
-
-async function gone(pid: number): Promise<void> {
-  for (let i = 0; fs.existsSync(`/proc/${pid}`); i++) {
-    assert.ok(i < 200, "the process does not end");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  return Number(
+    execFileSync("pgrep", ["-f", `lamella-overlay.*--tells .* ${target}( |$)`], { encoding: "utf8" }).trim(),
+  );
 }
 
 test("it mounts, serves after it has returned, and ends with the mount", async (t) => {
@@ -110,6 +107,23 @@ test("SIGTERM unmounts", async (t) => {
   await gone(pid);
   assert.equal(isMountPoint(target), false);
   assert.deepEqual(fs.readdirSync(at.path("upper")).sort(), ["dir", "moved"]);
+});
+
+test("a mount namespace that all have left ends, and its mounts with it", async (t) => {
+  const at = folders(t);
+  if (!at) return;
+  // One within the other: it has to go first.
+  fs.mkdirSync(at.path("inner"));
+  const words = [process.execPath, ...process.execArgv, program].map((word) => `'${word}'`).join(" ");
+  const script = `${words} -o ${at.options} ${at.path("merged")} &&
+    ${words} -o lowerdir=${at.path("merged")} ${at.path("inner")} && echo ready && exec sleep 600`;
+  const shell = spawn("unshare", ["-m", "sh", "-c", script], { stdio: ["ignore", "pipe", "inherit"] });
+  await once(shell.stdout, "data");
+  assert.equal(isMountPoint(at.path("merged")), false);
+  const servers = [at.path("merged"), at.path("inner")].map(serverOf);
+  shell.kill("SIGKILL");
+  await once(shell, "exit");
+  for (const pid of servers) await gone(pid);
 });
 
 test("what cannot be mounted is said, and leaves nothing", (t) => {

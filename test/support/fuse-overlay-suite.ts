@@ -2,7 +2,6 @@
 
 import { execFileSync } from "node:child_process";
 import { fuseOverlayFactory } from "../../src/drivers/fuse-overlay/factory.ts";
-import { findProgram } from "../../src/fs/find-program.ts";
 import { testDriver } from "../../src/testing/driver-suite.ts";
 import type { Lack } from "../../src/testing/driver-suite-options.ts";
 import { counts } from "./counts.ts";
@@ -13,8 +12,8 @@ export interface FuseOverlaySuiteOptions {
   /** Makes an empty directory for the driver's home; removed with what is in it. */
   readonly makeHome: () => string;
   readonly skip?: string | undefined;
-  /** As the driver's option has it; default: fuse-overlayfs, which must be installed. */
-  readonly mountProgram?: string;
+  /** Default: our own. */
+  readonly mountProgram?: string | undefined;
   /** Length of the deep chain. */
   readonly depth?: number;
   /** Layers to make and remove. */
@@ -30,13 +29,8 @@ export interface FuseOverlaySuiteOptions {
 
 /** Registers the suite and the property test under `fuse-overlay on PLACE`. */
 export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions): void {
-  // Each turn starts and ends a process.
-  const { makeHome, depth = 128, cycles = 200, runs = 20 } = options;
-  const { mountProgram } = options;
-  const isThere = mountProgram !== undefined || findProgram("fuse-overlayfs") !== undefined;
-  const missing = isThere ? undefined : "fuse-overlayfs is not installed";
+  const { makeHome, depth = 128, cycles = 200, runs = 20, mountProgram, skip } = options;
   const driverOptions = mountProgram === undefined ? {} : { "fuse_overlay.mount_program": mountProgram };
-  const skip = options.skip ?? missing;
   testDriver(`fuse-overlay on ${place}`, fuseOverlayFactory, {
     makeHome,
     driverOptions,
@@ -59,8 +53,8 @@ export function testFuseOverlay(place: string, options: FuseOverlaySuiteOptions)
         return { sizeBytes, inodes: du("--inodes") };
       },
     },
-    renamesLowerDirectories: false,
-    metadataCopies: false,
+    renamesLowerDirectories: mountProgram === undefined,
+    metadataCopies: mountProgram === undefined,
     lacks: options.lacks ?? [],
   });
   testDriverProperty(`fuse-overlay on ${place}`, fuseOverlayFactory, {

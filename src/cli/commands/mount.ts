@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import type { Command } from "commander";
-import { ownCommand } from "../../drivers/fuse-overlay/mount-program.ts";
+import { ownCommand } from "../../drivers/fuse-overlay/own-command.ts";
 import { LamellaError } from "../../errors/lamella-error.ts";
 import type { Cli } from "../cli.ts";
 import { ExitRequest } from "../exit-request.ts";

@@ -14,22 +14,28 @@ import { linkedFolders } from "../overlay2/layout.ts";
 import { inUserNamespace, makeTrialLayers, mayMount, reasonOf } from "../overlay2/trial.ts";
 import { withTrialDirectory } from "../trial-directory.ts";
 import { FuseOverlayDriver } from "./fuse-overlay.ts";
-import { chooseMountProgram, runMountProgram } from "./mount-program.ts";
+import type { LayerMounter } from "./layer-mounter.ts";
+import { MountProgram } from "./mount-program.ts";
+import { OwnServers } from "./own-servers.ts";
+
+/** Our own program, in place of a path. */
+const OWN = "lamella-overlay";
 
 export const fuseOverlayFactory: DriverFactory = {
   name: "fuse-overlay",
   layersFolder: "",
-  probe: async (home) => probe(home),
+  probe,
   open: async (home, given) => {
     const userNamespace = inUserNamespace();
     const named = readOptions("fuse-overlay", given).text("fuse_overlay.mount_program");
-    const program = chooseMountProgram(named, { userNamespace });
+    const isOwn = named === undefined || named === OWN;
+    const mounter: LayerMounter = isOwn ? new OwnServers(home, { userNamespace }) : new MountProgram(named, home);
     for (const need of needs) {
       const why = need.lacking();
       if (why !== undefined) throw unsupported("fuse-overlay", home, why, need.remedy);
     }
     for (const [name, mode] of linkedFolders) makeDirectory(`${home}${name}`, mode);
-    return new FuseOverlayDriver(home, program, { userNamespace });
+    return new FuseOverlayDriver(home, mounter, { userNamespace });
   },
 };
 
@@ -61,44 +67,39 @@ const needs: readonly Need[] = [
   },
 ];
 
-function probe(home: ByteString): readonly ProbeResult[] {
+async function probe(home: ByteString): Promise<readonly ProbeResult[]> {
   const results: ProbeResult[] = needs.map(({ name, remedy, found, lacking }) => {
     const reason = lacking();
     return reason === undefined
       ? { name, ok: true, reason: found, required: true }
       : { name, ok: false, reason, remedy, required: true };
   });
-  const tried = results.every((result) => result.ok) ? tryMount(home) : undefined;
+  const tried = results.every((result) => result.ok) ? await tryMount(home) : undefined;
   if (tried !== undefined) return [...results, ...tried];
   const reason = `not tried: ${results.find((result) => !result.ok)?.reason}`;
   return [...results, { name: "fuse_mount", ok: false, reason, remedy: needs[0]?.remedy ?? "", required: true }];
 }
 
-/** Mounts a trial, and removes a directory of its lower layer. */
-function tryMount(home: ByteString): ProbeResult[] {
-  const remedy = "install the package fuse-overlayfs, which mounts where this does not";
+/** Mounts a trial by our own program, and removes a directory of its lower layer. */
+async function tryMount(home: ByteString): Promise<ProbeResult[]> {
+  const remedy = "name another program that mounts layers, with `--driver-opt fuse_overlay.mount_program=PATH`";
+  const resting: Promise<void>[] = [];
   try {
-    const program = chooseMountProgram(undefined, { userNamespace: inUserNamespace() });
     return withTrialDirectory(home, (directory) => {
+      const program = new OwnServers(directory, { userNamespace: inUserNamespace() });
       const { lower, upper, target } = makeTrialLayers(directory, "0");
       const layers = { lowers: ["0/lower"], upper: "0/upper", work: "0/work", volatile: true };
-      runMountProgram(program, directory, layers, target);
       try {
+        program.mount(layers, target);
         sys.unlinkat(AT_FDCWD, `${target}/dir/file`);
         sys.unlinkat(AT_FDCWD, `${target}/dir`, 0x200);
       } finally {
         umount(target);
+        resting.push(program.rest());
       }
       const device = sys.statIfExists(AT_FDCWD, `${upper}/dir`);
-      const file = sys.statIfExists(AT_FDCWD, `${upper}/.wh.dir`);
       const how =
-        file !== undefined
-          ? "a file named .wh."
-          : device === undefined
-            ? undefined
-            : isWhiteoutDevice(device)
-              ? "a device 0:0"
-              : "a file with an attribute";
+        device === undefined ? undefined : isWhiteoutDevice(device) ? "a device 0:0" : "a file with an attribute";
       if (how === undefined || sys.statIfExists(AT_FDCWD, `${lower}/dir/file`) === undefined)
         throw new LamellaError(
           "failed_precondition",
@@ -112,5 +113,7 @@ function tryMount(home: ByteString): ProbeResult[] {
     });
   } catch (error) {
     return [{ name: "fuse_mount", ok: false, reason: reasonOf(error), remedy, required: true }];
+  } finally {
+    await Promise.all(resting);
   }
 }

@@ -37,7 +37,7 @@ interface OpenFile {
   extent: FileExtent | undefined;
 }
 
-export class OpenFiles {
+export class OpenFiles implements Disposable {
   readonly #union: Union;
   readonly #files = new Map<number, OpenFile>();
   readonly #directories = new Map<number, { readonly node: Node; entries: readonly LayerEntry[] | undefined }>();
@@ -197,6 +197,10 @@ export class OpenFiles {
 
   closeDirectory(handle: number): void {
     this.#directories.delete(handle);
+  }
+  /** Closes what was open when the mount went: nothing of it is released any more. */
+  [Symbol.dispose](): void {
+    for (const handle of [...this.#files.keys()]) this.close(handle);
   }
 }
 

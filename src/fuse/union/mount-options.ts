@@ -34,7 +34,7 @@ const switches: Readonly<Record<string, readonly string[]>> = {
   redirect_dir: ["on", "off", "follow", "nofollow"],
   metacopy: ["on", "off"],
   index: ["on", "off"],
-  // Of layers that fuse-overlayfs or AUFS wrote: `.wh.` names count, too.
+  // Of layers that fuse-overlayfs or AUFS wrote: `.wh.` names count, too, and redirects only when they are asked for.
   marks: ["overlayfs", "any"],
   // File handles would have to find objects that the kernel has forgotten.
   nfs_export: ["off"],
@@ -90,8 +90,6 @@ export function parseMountOptions(text: string): MountRequest {
     throw wrong("upperdir and workdir go together", "give both, on one file system, or neither for a read-only mount");
   const metacopy = given.get("metacopy") === "on";
   const redirect = given.get("redirect_dir") ?? (metacopy ? "on" : "off");
-  if (given.get("marks") === "any" && redirect === "on")
-    throw wrong("marks=any goes without redirect_dir", "layers of fuse-overlayfs and AUFS know no redirects");
   if (metacopy && redirect !== "on") throw wrong("metacopy=on needs redirect_dir=on", "give both, or none");
   return {
     lowers,
@@ -103,7 +101,7 @@ export function parseMountOptions(text: string): MountRequest {
       metacopy,
       volatile: given.has("volatile") || given.get("fsync") === "volatile",
       unsynced: given.get("fsync") === "0",
-      ...(given.get("marks") === "any" && { marks: "any" as const }),
+      ...(given.get("marks") === "any" && { marks: followsRedirects(redirect) ? ("all" as const) : ("any" as const) }),
       index: given.get("index") === "on",
       strict: given.get("fsync") === "strict",
       ...owners(given),
@@ -113,6 +111,11 @@ export function parseMountOptions(text: string): MountRequest {
     allowOther: given.has("allow_other"),
     flags: [...given.keys()].filter(isMountFlag),
   };
+}
+
+/** Those of layers whose marks are not the kernel's alone. */
+function followsRedirects(redirect: string): boolean {
+  return redirect === "on" || redirect === "follow";
 }
 
 function owners(given: ReadonlyMap<string, string>): Pick<UnionOptions, "users" | "groups"> {

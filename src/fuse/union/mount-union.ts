@@ -1,12 +1,12 @@
 /**
- * Mounts a union for as long as this process lives. A thread of its own serves it (./union-worker.ts); the calling thread
- * must not touch the mount by blocking calls before it has another process to serve it, which is why this is what a process
- * of its own does (src/cli/lamella-overlay.ts).
+ * Serves unions in this process, one mount after another. A thread of its own answers the kernel (./union-worker.ts); the
+ * calling thread must not touch the mount by blocking calls before it has another process to serve it, which is why this is
+ * what a process of its own does (src/cli/lamella-overlay.ts).
  */
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { Worker } from "node:worker_threads";
-import { fromPlainError, type LamellaError, type PlainError } from "../../errors/lamella-error.ts";
+import { fromPlainError, type LamellaError } from "../../errors/lamella-error.ts";
 import { workerUrl } from "../../fs/worker-pool.ts";
 import { type ByteString, bytesOfText, textOfBytes } from "../../lib/bytes.ts";
 import type { OverlayXattrPrefix } from "../../overlayfs/xattr-names.ts";
@@ -17,60 +17,89 @@ import { mountFuse, unmountFuse } from "../mount.ts";
 import { slowCallRing } from "../slow-calls.ts";
 import type { MountRequest } from "./mount-options.ts";
 import type { UnionOptions } from "./union.ts";
+import type { UnionNews, UnionOrder } from "./union-worker.ts";
 
 const EPERM = 1;
 const EINVAL = 22;
 const CAP_SYS_ADMIN = 1n << 21n;
 
 export interface MountedUnion {
-  /** Settles when the mount is gone and the thread has ended. */
+  /** Absolute. */
+  readonly target: ByteString;
+  /** Settles when the mount is gone. */
   readonly ended: Promise<void>;
-  /** Settles when all threads run; until then they may look for their code beneath the working directory. */
-  readonly settled: Promise<void>;
   /** Takes the mount away; what still uses it keeps it alive. */
   unmount(): void;
 }
 
-/**
- * Mounts a union at the directory `target`; relative paths begin at the working directory. `onError` hears of what was
- * answered with EIO because it should not have happened. Errors: as the layers have them.
- */
-export async function mountUnion(
-  request: MountRequest,
-  target: ByteString,
-  how: { readonly source: string; readonly onError: (error: LamellaError) => void },
-): Promise<MountedUnion> {
-  const options = unionOptions(request);
-  const ring = slowCallRing();
-  const worker = new Worker(workerUrl(import.meta.url, "./union-worker"), { workerData: { options, ring } });
-  const ended = new Promise<void>((settle, fail) => {
-    worker.once("error", fail);
-    worker.once("exit", () => settle());
-  });
-  const opened = await new Promise<{ readonly error?: PlainError }>((settle, fail) => {
-    worker.once("message", settle);
-    ended.catch(fail);
-  });
-  const at = absolute(target);
-  const { readOnly, allowOther, flags } = request;
-  let device: number;
-  try {
-    if (opened.error !== undefined) throw fromPlainError(opened.error);
-    worker.on("message", (error: PlainError) => how.onError(fromPlainError(error)));
-    const mount = { target: at, source: how.source, subtype: "lamella-overlay", allowOther, readOnly, flags };
-    // The threads have it from here on; it is closed when the process ends.
-    device = mountFuse(mount).release();
-    worker.postMessage(device);
-  } catch (error) {
-    await worker.terminate();
-    throw error;
+export class UnionHost {
+  readonly #ring = slowCallRing();
+  readonly #server = new Worker(workerUrl(import.meta.url, "./union-worker"), { workerData: { ring: this.#ring } });
+  readonly #onError: (error: LamellaError) => void;
+  /** Rejects when a thread dies. */
+  readonly #broken: Promise<never>;
+  #break!: (error: Error) => void;
+  #settled: Promise<void> | undefined;
+  #hear: (news: Exclude<UnionNews, { readonly type: "problem" }>) => void = () => undefined;
+
+  /** Starts the thread. `onError` hears of what was answered with EIO because it should not have happened. */
+  constructor(onError: (error: LamellaError) => void) {
+    this.#onError = onError;
+    this.#broken = new Promise((_, fail) => {
+      this.#break = fail;
+    });
+    this.#broken.catch(() => undefined);
+    this.#server.once("error", this.#break);
+    this.#server.on("message", (news: UnionNews) => {
+      if (news.type === "problem") this.#onError(fromPlainError(news.error));
+      else this.#hear(news);
+    });
   }
-  // It starts when the mount can be used already: what it is handed meanwhile waits in the ring.
-  const second = new Worker(workerUrl(import.meta.url, "../slow-calls-worker"), { workerData: { ring, device } });
-  const settled = new Promise<void>((settle) => void second.once("message", settle));
-  const broken = new Promise<void>((_, fail) => void second.once("error", fail));
-  const over = ended.finally(() => second.terminate());
-  return { ended: Promise.race([over, broken]), settled, unmount: () => unmountFuse(at) };
+
+  /**
+   * Starts the thread that a mount can do without for a moment: what it is handed meanwhile waits. Settles when all threads
+   * run; until then they may look for their code beneath the working directory.
+   */
+  settle(): Promise<void> {
+    this.#settled ??= new Promise((settle) => {
+      const second = new Worker(workerUrl(import.meta.url, "../slow-calls-worker"), {
+        workerData: { ring: this.#ring },
+      });
+      second.once("message", () => settle());
+      second.once("error", this.#break);
+    });
+    return this.#settled;
+  }
+
+  /** Mounts a union at the directory `target`; relative paths begin at the working directory. Errors: as the layers have them. */
+  async mount(request: MountRequest, target: ByteString, how: { readonly source: string }): Promise<MountedUnion> {
+    const opened = await this.#ask({ options: unionOptions(request) });
+    if (opened.type === "opened" && opened.error !== undefined) throw fromPlainError(opened.error);
+    const at = absolute(target);
+    const { readOnly, allowOther, flags } = request;
+    const mount = { target: at, source: how.source, subtype: "lamella-overlay", allowOther, readOnly, flags };
+    let device: number;
+    try {
+      device = mountFuse(mount).release();
+    } catch (error) {
+      this.#tell({ device: undefined });
+      throw error;
+    }
+    const ended = this.#ask({ device }).then(() => undefined);
+    return { target: at, ended, unmount: () => unmountFuse(at) };
+  }
+
+  #tell(order: UnionOrder): void {
+    this.#server.postMessage(order);
+  }
+
+  #ask(order: UnionOrder): Promise<Exclude<UnionNews, { readonly type: "problem" }>> {
+    const heard = new Promise<Exclude<UnionNews, { readonly type: "problem" }>>((settle) => {
+      this.#hear = settle;
+    });
+    this.#tell(order);
+    return Promise.race([heard, this.#broken]);
+  }
 }
 
 function absolute(path: ByteString): ByteString {

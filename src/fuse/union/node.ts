@@ -112,7 +112,7 @@ export function upperKey({ inoLow, inoHigh }: Stat): InodeKey {
   return inoHigh < 2 ** 21 ? inoHigh * 2 ** 32 + inoLow : `${inoHigh}:${inoLow}`;
 }
 
-export class NodeTable {
+export class NodeTable implements Disposable {
   readonly #byId = new Map<number, Node>();
   /** Loans of IDs that nodes had before. */
   readonly #aliases = new Map<number, number>();
@@ -209,6 +209,13 @@ export class NodeTable {
     for (const { parent, name } of node.names) {
       if (parent.children.get(name) === node) parent.children.delete(name);
       this.dropUnused(parent);
+    }
+  }
+  /** Closes what nodes have open: nobody asks for them any more. */
+  [Symbol.dispose](): void {
+    for (const node of this.#byId.values()) {
+      if (node.fd >= 0) raw.close(node.fd);
+      node.fd = -1;
     }
   }
 }

@@ -63,6 +63,7 @@ export class UnionFileSystem implements FileSystem, Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#files[Symbol.dispose]();
     this.#union[Symbol.dispose]();
   }
 
@@ -299,8 +300,10 @@ export class UnionFileSystem implements FileSystem, Disposable {
   }
 
   statfs(): Answer<sys.StatFs> {
-    const { upper, options } = this.#union;
-    return upper === undefined ? sys.statfs(options.lowers[0] ?? "/") : raw.fstatfs(upper.rootFd);
+    const { upper } = this.#union;
+    if (upper !== undefined) return raw.fstatfs(upper.rootFd);
+    using lowest = this.#union.layer(0).openPath("");
+    return lowest === undefined ? sys.statfs(this.#union.options.lowers[0] ?? "/") : raw.fstatfs(lowest.fd);
   }
 
   getxattr(node: number, name: ByteString): Answer<Uint8Array | undefined> {

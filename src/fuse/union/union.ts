@@ -42,7 +42,7 @@ export interface UnionOptions {
   readonly redirectDir: boolean;
   /** A change of metadata copies no data. */
   readonly metacopy: boolean;
-  /** What counts as hidden: the kernel's marks alone, or those of fuse-overlayfs and AUFS, too, but then no redirects. */
+  /** What counts: the kernel's marks alone, or those of fuse-overlayfs and AUFS, too. */
   readonly marks?: MarkKind;
   /** Hard links of lower layers stay one file when they are copied up. */
   readonly index?: boolean;
@@ -94,17 +94,22 @@ export class Union implements Disposable {
     this.options = options;
     const { lowers, prefix } = options;
     const layers: Layer[] = [];
-    using folders = foldersOf(options);
-    if (folders !== undefined) {
-      this.upper = new UpperLayer(folders.upper.at, this.nodes);
-      layers.push(this.upper);
-      this.#workFd = openWork(folders.work, options.volatile ?? false);
-      this.nodes.xattrWhiteouts = !canMakeWhiteouts(this.#workFd.fd);
-    }
-    for (const lower of lowers) layers.push(openLower(lower, prefix));
     this.#layers = layers;
-    if (options.index && folders !== undefined) this.#index = this.#openIndex(folders);
-    this.stack = new LayerStack(layers, options.marks === undefined ? { prefix } : { prefix, marks: options.marks });
+    try {
+      using folders = foldersOf(options);
+      if (folders !== undefined) {
+        this.upper = new UpperLayer(folders.upper.at, this.nodes);
+        layers.push(this.upper);
+        this.#workFd = openWork(folders.work, options.volatile ?? false);
+        this.nodes.xattrWhiteouts = !canMakeWhiteouts(this.#workFd.fd);
+      }
+      for (const lower of lowers) layers.push(openLower(lower, prefix));
+      if (options.index && folders !== undefined) this.#index = this.#openIndex(folders);
+      this.stack = new LayerStack(layers, options.marks === undefined ? { prefix } : { prefix, marks: options.marks });
+    } catch (error) {
+      this.#close();
+      throw error;
+    }
     const { stat, parts } = this.stack.root;
     const own = this.upper === undefined ? parts : [this.nodes.upperPart(1), ...parts.slice(1)];
     this.root = this.nodes.addRoot({
@@ -125,9 +130,14 @@ export class Union implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.nodes[Symbol.dispose]();
+    this.#close();
+  }
+
+  #close(): void {
     this.#index?.[Symbol.dispose]();
     this.#workFd?.[Symbol.dispose]();
-    this.stack[Symbol.dispose]();
+    for (const layer of this.#layers) layer[Symbol.dispose]();
   }
 
   layer(index: number): Layer {

@@ -6,7 +6,7 @@
  */
 import { SyscallError } from "../../errors/syscall-error.ts";
 import type { ByteString } from "../../lib/bytes.ts";
-import { markName } from "../../overlayfs/layer-marks.ts";
+import { knowsFileMarks, markName } from "../../overlayfs/layer-marks.ts";
 import { isWhiteoutDevice } from "../../overlayfs/layer-stack.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
@@ -33,7 +33,7 @@ export function isWhiteout(union: Union, [fd, name]: At): boolean {
  * was one: a directory of the name then has to hide what lies below.
  */
 export function unhide(union: Union, directory: number, name: ByteString): boolean {
-  return union.options.marks === "any" && raw.unlinkat(directory, markName + name) >= 0;
+  return knowsFileMarks(union.options.marks) && raw.unlinkat(directory, markName + name) >= 0;
 }
 
 /**
