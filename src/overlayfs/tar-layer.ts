@@ -92,7 +92,7 @@ export class TarLayer implements Layer {
           "TAR_COMPRESSED",
           `${textOfBytes(path)} is compressed (${kind[0]})`,
           {
-            hint: "a layer is read where it lies: decompress it first",
+            hint: "decompress it first; a mount does that by itself for gzip and zstd",
           },
         );
       reader.push(chunk.subarray(0, n));
@@ -256,7 +256,7 @@ export class TarLayer implements Layer {
     return { fd: this.#tar.fd, offset: entry.dataOffset, length: entry.size };
   }
 
-  /** A file in memory with the content. */
+  /** A file in memory with the content, read from its beginning. */
   open(path: ByteString): sys.OwnedFd {
     const { entry, type } = this.#get(path);
     if (type !== C.S_IFREG || entry === undefined) throw new SyscallError("openat", EINVAL, textOfBytes(path));
@@ -270,6 +270,7 @@ export class TarLayer implements Layer {
         from += length;
       }
       sys.ftruncate(fd, entry.realSize);
+      sys.lseek(fd, 0, C.SEEK_SET);
       return file;
     } catch (error) {
       file[Symbol.dispose]();

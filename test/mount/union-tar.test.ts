@@ -68,6 +68,9 @@ test("a union over tars is what the kernel makes of their trees", async (t) => {
     "echo more >> big; echo more >> dir/file; chmod 600 sparse both; mv opaque moved; rm -r dir/sub; : > new";
   sh(change, at("merged"));
   const written = timeless(snapshot(at("merged")));
+  const copied = Buffer.concat([fs.readFileSync(at("base/big")), Buffer.from("more\n")]);
+  assert.ok(fs.readFileSync(at("merged/big")).equals(copied));
+  execFileSync("cmp", [at("base/sparse"), at("merged/sparse")]);
   await server.unmount();
   mountKernelUnion(at("merged"), { ...writable, lowers });
   assert.deepEqual(differences(timeless(snapshot(at("merged"))), written), []);

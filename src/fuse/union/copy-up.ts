@@ -14,6 +14,7 @@ import type { Node } from "./node.ts";
 import type { At, Union } from "./union.ts";
 import { useUmask } from "./use-umask.ts";
 
+const EIO = 5;
 const EOPNOTSUPP = 95;
 const EOVERFLOW = 75;
 const EISDIR = 21;
@@ -199,6 +200,7 @@ function copyData(union: Union, data: Place, toFd: number): void {
   const { size, blocks } = sys.fstat(source.fd);
   const shared = copier.reflinked;
   copier.copy(source.fd, toFd, size, blocks);
+  if (sys.fstat(toFd).size !== size) throw new SyscallError("copy_file_range", EIO);
   // Shared extents are on disk already, and the file system's log has them before it has the name.
   const isOnDisk = size === 0 || copier.reflinked > shared;
   if (!isOnDisk && union.syncs) sys.fsync(toFd);
