@@ -95,6 +95,43 @@ test("`lamella mount -t fuse` mounts the same", async (t) => {
   assert.ok(mountAt(target)?.options.includes("noexec"));
 });
 
+test("layers that are compressed tars are decompressed first, those that cannot be are refused", async (t) => {
+  const at = folders(t);
+  if (!at) return;
+  const target = at.path("merged");
+  fs.mkdirSync(at.path("tree"));
+  fs.writeFileSync(at.path("tree/big"), Buffer.alloc(3 << 20, "content"));
+  fs.writeFileSync(at.path("tree/.wh.dir"), "");
+  const tar = (...words: readonly string[]) => execFileSync("tar", ["-C", ...words]);
+  tar(at.path("tree"), "-czf", at.path("tree.tar.gz"), ".");
+  tar(at.path("lower"), "--zstd", "-cf", at.path("lower.tar.zst"), "--transform=s/file/other/", ".");
+  tar(at.path("lower"), "-cJf", at.path("lower.tar.xz"), ".");
+  fs.writeFileSync(at.path("cut.tar.gz"), fs.readFileSync(at.path("tree.tar.gz")).subarray(0, 2000));
+  for (const upper of [`,upperdir=${at.path("upper")},workdir=${at.path("work")}`, ""]) {
+    const layers = ["tree.tar.gz", "lower", "lower.tar.zst"].map((name) => at.path(name)).join(":");
+    const { status, stderr } = run("-o", `lowerdir=${layers}${upper}`, target);
+    assert.equal(status, 0, stderr);
+    assert.deepEqual(fs.readdirSync(target), ["big"]);
+    execFileSync("cmp", [at.path("tree/big"), join(target, "big")]);
+    if (upper !== "") fs.appendFileSync(join(target, "big"), "more");
+    umount(target);
+  }
+  assert.equal(fs.statSync(at.path("upper/big")).size, (3 << 20) + 4);
+  assert.deepEqual(fs.readdirSync(at.path("work")), ["work"]);
+  const below = run("-o", `lowerdir=${at.path("lower.tar.zst")}`, target);
+  assert.equal(below.status, 0, below.stderr);
+  assert.equal(fs.readFileSync(join(target, "dir/other"), "utf8"), "text");
+  umount(target);
+  for (const [name, said] of [
+    ["lower.tar.xz", /lower.tar.xz: the stream is compressed with xz hint: decompress it first/],
+    ["cut.tar.gz", /cut.tar.gz: gzip stream: it ends too early/],
+  ] as const) {
+    const { status, stderr } = run("-o", `lowerdir=${at.path(name)}`, target);
+    assert.equal(status, 1);
+    assert.match(stderr.replaceAll("\n", " "), said);
+  }
+});
+
 test("SIGTERM unmounts", async (t) => {
   const at = folders(t);
   if (!at) return;

@@ -16,6 +16,7 @@ import * as sys from "../../sys/syscalls.ts";
 import { mountFuse, unmountFuse } from "../mount.ts";
 import { slowCallRing } from "../slow-calls.ts";
 import type { MountRequest } from "./mount-options.ts";
+import { spoolLayers } from "./spool-tar.ts";
 import type { UnionOptions } from "./union.ts";
 import type { UnionNews, UnionOrder } from "./union-worker.ts";
 
@@ -73,7 +74,10 @@ export class UnionHost {
 
   /** Mounts a union at the directory `target`; relative paths begin at the working directory. Errors: as the layers have them. */
   async mount(request: MountRequest, target: ByteString, how: { readonly source: string }): Promise<MountedUnion> {
-    const opened = await this.#ask({ options: unionOptions(request) });
+    const options = unionOptions(request);
+    const { paths, spools } = await spoolLayers(options.lowers, options.work);
+    const opened = await this.#ask({ options: { ...options, lowers: paths } });
+    for (const spool of spools) spool[Symbol.dispose]();
     if (opened.type === "opened" && opened.error !== undefined) throw fromPlainError(opened.error);
     const at = absolute(target);
     const { readOnly, allowOther, flags } = request;
