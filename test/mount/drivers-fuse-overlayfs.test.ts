@@ -13,8 +13,10 @@ testFuseOverlay("host with fuse-overlayfs", {
   mountProgram: findProgram("fuse-overlayfs"),
   // It copies holes as zeros, where it cannot share the data.
   lacks: ["huge files"],
-  // Each mount starts a process.
+  // Each mount starts a process, and each layer takes it as long again.
   cycles: 50,
+  depth: 24,
+  runs: 10,
 });
 
 if (!inUserNamespace()) test("the same in a user namespace", (t) => againInUserNamespace(t, import.meta.filename));

@@ -49,7 +49,12 @@ export class FuseOverlayDriver extends LinkedLayersDriver {
   }
 
   details(): readonly (readonly [string, string])[] {
-    return [["Mount Program", this.#mounter.path]];
+    const redirects = String(this.#mounter.redirects);
+    return [
+      ["Mount Program", this.#mounter.path],
+      ["Using redirect_dir", redirects],
+      ["Using metacopy", redirects],
+    ];
   }
 
   override async view(id: LayerId, options: ViewOptions = {}): Promise<Use<LayerView>> {
