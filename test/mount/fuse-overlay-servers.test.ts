@@ -82,7 +82,7 @@ test("one process serves one mount after another, two serve two, and none is lef
 test("a process that waits ends with the engine, one that serves with its mount", { skip }, async () => {
   const { path, layer, servers } = await home();
   const script = fileURLToPath(
-    workerUrl(new URL("../../src/testing/", import.meta.url).href + "x.ts", "./driver-process"),
+    workerUrl(`${new URL("../../src/testing/", import.meta.url).href}x.ts`, "./driver-process"),
   );
   const engine = spawn(process.execPath, [...process.execArgv, script, "hold", "fuse-overlay", path, "{}", layer]);
   await once(engine.stdout, "data");

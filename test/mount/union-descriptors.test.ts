@@ -34,7 +34,9 @@ test("50,000 files in 2,500 directories are visited, and all directories changed
   const command = ["-c", `ulimit -n ${limit} && exec "$@"`, "sh", process.execPath, ...process.execArgv, program];
   const started = spawnSync("sh", [...command, "-o", options, at("merged")], { encoding: "utf8" });
   assert.equal(started.status, 0, started.stderr);
-  const pid = Number(execFileSync("pgrep", ["-f", `lamella-overlay.*--tells .*${at("merged")}$`], { encoding: "utf8" }));
+  const pid = Number(
+    execFileSync("pgrep", ["-f", `lamella-overlay.*--tells .*${at("merged")}$`], { encoding: "utf8" }),
+  );
   assert.match(fs.readFileSync(`/proc/${pid}/limits`, "utf8"), new RegExp(`Max open files +${limit} +${limit} `));
   const visit = (): number =>
     Number(execFileSync("sh", ["-c", `find ${at("merged")} -type f -size -2 | wc -l`], { encoding: "utf8" }));
