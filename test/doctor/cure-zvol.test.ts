@@ -142,6 +142,7 @@ umount ${root}.lamella-new
 zfs unmount tank/docker
 zfs rename tank/docker tank/docker-lamella-before
 zfs set mountpoint=${root}.lamella-before tank/docker-lamella-before
+make the directory ${root}.lamella-before (0700)
 zfs mount tank/docker-lamella-before
 make the directory ${root} (0710)
 change /etc/docker/daemon.json
@@ -246,6 +247,7 @@ test("a ZFS volume: the plan line by line, what it runs, how it is undone, how i
   await finishCure("naive-diff-driver", { host, state });
   assert.deepEqual(recording.commands, [asked, "zfs destroy tank/docker-ext4"]);
   assert.deepEqual(recording.datasets, ["tank", "tank/docker"]);
+  assert.equal(host.view.exists(`${root}.lamella-before`), false);
 });
 
 test("a ZFS volume by a unit of systemd, and ended", async () => {

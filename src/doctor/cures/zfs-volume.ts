@@ -178,6 +178,7 @@ function aside(
       "give it another mount point, and Docker a dataset of its own, first",
     );
   const renamed = `${name}-lamella-before`;
+  const at = isLocal ? before : `${dirname(root)}/${basename(renamed)}`;
   const step = (argv: readonly string[], undo: readonly string[], of: string): CommandStep => ({
     kind: "command",
     argv,
@@ -195,10 +196,12 @@ function aside(
     step(["zfs", "unmount", name], ["zfs", "mount", name], name),
     {
       ...step(["zfs", "rename", name, renamed], ["zfs", "rename", renamed, name], renamed),
-      ...ending(renamed, isLocal ? before : `${dirname(root)}/${basename(renamed)}`, { isKernel }),
+      ...ending(renamed, at, { isKernel }),
     },
     // A mount point of its own goes with it; one that is inherited has its new name.
     ...(isLocal ? [mountPointStep] : []),
+    // ZFS would make it, and leave it after an undo.
+    { kind: "make-directory", path: at, mode: "0700", temporary: true },
     step(["zfs", "mount", renamed], ["zfs", "unmount", renamed], renamed),
   ];
   return { steps, where: `as the dataset ${renamed}` };
