@@ -140,9 +140,9 @@ systemctl stop docker.socket docker.service
 copy ${root} to ${root}.lamella-new, without zfs, image, buildkit, tmp, lost+found, and compare both
 umount ${root}.lamella-new
 zfs unmount tank/docker
+make the directory ${root}.lamella-before (0700)
 zfs rename tank/docker tank/docker-lamella-before
 zfs set mountpoint=${root}.lamella-before tank/docker-lamella-before
-make the directory ${root}.lamella-before (0700)
 zfs mount tank/docker-lamella-before
 make the directory ${root} (0710)
 change /etc/docker/daemon.json
@@ -267,5 +267,6 @@ test("a ZFS volume by a unit of systemd, and ended", async () => {
   recording.commands = [];
   await finishCure("naive-diff-driver", { host, state });
   assert.deepEqual(recording.commands, ["zfs destroy -r tank/docker-lamella-before"]);
+  assert.equal(host.view.exists(`${root}.lamella-before`), false);
   assert.equal(host.view.exists(`${root}/lamella-doctor-images.tar`), false);
 });

@@ -194,14 +194,14 @@ function aside(
   const steps: Step[] = [
     // By itself: zfs-fuse needs a while after it, and renaming would mount it again at once.
     step(["zfs", "unmount", name], ["zfs", "mount", name], name),
+    // ZFS would make it, and leave it after an undo. Before what `finish` destroys, as that goes the other way round.
+    { kind: "make-directory", path: at, mode: "0700", temporary: true },
     {
       ...step(["zfs", "rename", name, renamed], ["zfs", "rename", renamed, name], renamed),
       ...ending(renamed, at, { isKernel }),
     },
     // A mount point of its own goes with it; one that is inherited has its new name.
     ...(isLocal ? [mountPointStep] : []),
-    // ZFS would make it, and leave it after an undo.
-    { kind: "make-directory", path: at, mode: "0700", temporary: true },
     step(["zfs", "mount", renamed], ["zfs", "unmount", renamed], renamed),
   ];
   return { steps, where: `as the dataset ${renamed}` };
