@@ -123,6 +123,6 @@ async function notesOf({ host }: PlanRequest, docker: DockerFacts): Promise<stri
   if (count === 0) return [];
   const shown = names.length === 0 ? "" : ` (${names.slice(0, 5).join(", ")}${names.length > 5 ? " ..." : ""})`;
   return [
-    `${count} containers${shown} belong to ${driver} and are not to be seen afterwards: \`docker commit\` what they wrote and is needed, and make them anew. --undo brings them back, --finish removes them`,
+    `${count} containers${shown} belong to ${driver} and are not to be seen afterwards: \`docker commit\` what they wrote and is needed, and make them anew. --undo brings them back`,
   ];
 }
