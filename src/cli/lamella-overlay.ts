@@ -27,8 +27,8 @@ Mounts directories as one, through FUSE, in the format that the kernel's overlay
 Options:
   -o OPTION[,OPTION…]   as for the kernel's overlayfs: lowerdir, upperdir, workdir, redirect_dir=on|off, metacopy=on|off,
                         userxattr, volatile, fsync=auto|strict, ro; for FUSE: allow_other; as for fuse-overlayfs:
-                        uidmapping, gidmapping, squash_to_root, squash_to_uid, squash_to_gid; log=FILE for what goes
-                        wrong inside once it is in the background (else the kernel's log)
+                        uidmapping, gidmapping, squash_to_root, squash_to_uid, squash_to_gid, xattr_permissions=1|2;
+                        log=FILE for what goes wrong inside once it is in the background (else the kernel's log)
   -f, --foreground      do not go to the background
   -h, --help            print this
 

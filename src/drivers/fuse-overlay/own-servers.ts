@@ -71,7 +71,13 @@ export class OwnServers implements LayerMounter {
     this.#home = home;
     this.#command = ownCommand();
     this.path = this.#command.at(-1) ?? "";
-    this.#options = ["redirect_dir=on", "metacopy=on", "marks=any", ...(userNamespace ? ["userxattr"] : [])];
+    this.#options = [
+      "redirect_dir=on",
+      "metacopy=on",
+      "marks=any",
+      "xattr_permissions=0",
+      ...(userNamespace ? ["userxattr"] : []),
+    ];
   }
 
   mount(layers: FuseLayers, target: ByteString): void {

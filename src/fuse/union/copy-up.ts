@@ -11,6 +11,7 @@ import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
 import type { Node } from "./node.ts";
+import { openBacking, writeRecord } from "./records.ts";
 import type { At, Union } from "./union.ts";
 import { useUmask } from "./use-umask.ts";
 
@@ -236,6 +237,12 @@ function copyUpRemoved(union: Union, node: Node, stat: sys.Stat): void {
 /** Owner, then extended attributes, then mode, then times: chown clears set-id bits and capabilities, all change times. */
 function copyAttributes(union: Union, from: Place, stat: sys.Stat, [fd, name]: At): void {
   const flags = name === "" ? C.AT_EMPTY_PATH : C.AT_SYMLINK_NOFOLLOW;
+  if (union.record !== undefined && writeRecord([fd, name], union.record, stat)) {
+    copyXattrs(union, from, [fd, name]);
+    openBacking([fd, name], stat.mode);
+    sys.utimensat(fd, name, stat);
+    return;
+  }
   const { maker } = union;
   const isMakers = stat.uid === maker.uid && stat.gid === maker.gid;
   const owned = isMakers ? 0 : raw.fchownat(fd, name, stat.uid, stat.gid, flags);

@@ -12,6 +12,7 @@ import * as sys from "../../sys/syscalls.ts";
 import type { Owner } from "../file-system.ts";
 import { copyUp, linkOpen, markImpure } from "./copy-up.ts";
 import type { Node } from "./node.ts";
+import { recordNew } from "./records.ts";
 import type { At, Union } from "./union.ts";
 import { useUmask } from "./use-umask.ts";
 import { isWhiteout, unhide } from "./whiteouts.ts";
@@ -51,7 +52,7 @@ export function createObject(union: Union, parent: Node, name: ByteString, asked
   let result = what.make(directory, name);
   if (result === -EEXIST && isWhiteout(union, at)) result = makeOverWhiteout(union, parent, at, what);
   else if (result >= 0) {
-    giveToCaller(at, what.caller, directory);
+    giveToCaller(union, at, what.caller, { fd: directory, parent });
     if (what.type === C.S_IFDIR && wasHidden) sys.lsetxattrat(...at, union.mark("opaque"), opaqueValue);
     else if (what.type === C.S_IFDIR && parent.parts.length > 1) spareLookups(union, at);
   }
@@ -69,7 +70,7 @@ function spareLookups(union: Union, at: At): void {
 
 /** The node of an object that has just been made in the upper layer. */
 function adopt(union: Union, parent: Node, name: ByteString, type: number): Node {
-  const stat = sys.statx(union.writable.directory(parent), name);
+  const stat = union.statAt([union.writable.directory(parent), name]);
   const ino = union.inodeNumber(stat);
   const node = union.nodes.add({ type, ino, upper: true, parts: [], lower: undefined, data: undefined });
   if (type === C.S_IFDIR) node.parts.push(union.nodes.upperPart(node.id));
@@ -80,10 +81,20 @@ function adopt(union: Union, parent: Node, name: ByteString, type: number): Node
 }
 
 /** What was made belongs to this process's user, or by the set-group-id bit to the directory's group. */
-function giveToCaller([fd, name]: At, { uid, gid }: Owner, directory: number): void {
+function giveToCaller(
+  union: Union,
+  at: At,
+  { uid, gid }: Owner,
+  directory: { readonly fd: number; readonly parent: Node },
+): void {
+  if (union.record !== undefined) {
+    recordNew(at, union.record, { uid, gid }, union.statAt(union.at(directory.parent)));
+    return;
+  }
+  const [fd, name] = at;
   if (uid === ownUid && gid === ownGid) return;
   const stat = sys.statx(fd, name);
-  const inherits = stat.gid !== gid && (sys.fstat(directory).mode & 0o2000) !== 0;
+  const inherits = stat.gid !== gid && (sys.fstat(directory.fd).mode & 0o2000) !== 0;
   const wantedGid = inherits ? stat.gid : gid;
   if (stat.uid === uid && stat.gid === wantedGid) return;
   sys.lchownat(fd, name, uid, wantedGid);
@@ -96,7 +107,7 @@ function makeOverWhiteout(union: Union, parent: Node, target: At, what: Making):
   const result = what.make(nursery.fd, "new");
   if (result < 0) return result;
   try {
-    giveToCaller([nursery.fd, "new"], what.caller, nursery.fd);
+    giveToCaller(union, [nursery.fd, "new"], what.caller, { fd: nursery.fd, parent });
     if (what.type === C.S_IFDIR) sys.lsetxattrat(nursery.fd, "new", union.mark("opaque"), opaqueValue);
     replaceWhiteout(union, [nursery.fd, "new"], target, what.type === C.S_IFDIR);
   } catch (error) {

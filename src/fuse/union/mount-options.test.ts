@@ -38,6 +38,17 @@ test("owners are mapped and squashed", () => {
   assert.equal(shownId(root.users ?? { ranges }, 1000), 0);
 });
 
+test("permissions are those of inodes, or of one of two kinds of records", () => {
+  for (const [value, permissions] of [
+    ["0", "inodes"],
+    ["1", 1],
+    ["2", 2],
+  ] as const)
+    assert.equal(parseMountOptions(`lowerdir=/a,xattr_permissions=${value}`).features.permissions, permissions);
+  assert.equal(parseMountOptions("lowerdir=/a").features.permissions, undefined);
+  assert.throws(() => parseMountOptions("lowerdir=/a,xattr_permissions=3"), /xattr_permissions=3 is not supported/);
+});
+
 test("a backslash takes the meaning of commas and colons", () => {
   const { lowers } = parseMountOptions("lowerdir=/a\\:b:/c\\,d:/e\\\\f:/ü");
   assert.deepEqual(lowers, ["/a:b", "/c,d", "/e\\f", Buffer.from("/ü").toString("latin1")]);

@@ -21,7 +21,16 @@ export interface MountRequest {
   readonly userxattr: boolean;
   readonly features: Pick<
     UnionOptions,
-    "redirectDir" | "metacopy" | "volatile" | "marks" | "index" | "unsynced" | "strict" | "users" | "groups"
+    | "redirectDir"
+    | "metacopy"
+    | "volatile"
+    | "marks"
+    | "index"
+    | "unsynced"
+    | "strict"
+    | "users"
+    | "groups"
+    | "permissions"
   >;
   /** A file for what goes wrong inside, once nobody reads standard error. */
   readonly log: string | undefined;
@@ -41,6 +50,7 @@ const switches: Readonly<Record<string, readonly string[]>> = {
   xino: ["on", "off", "auto"],
   uuid: ["on", "off", "auto", "null"],
   verity: ["off"],
+  xattr_permissions: ["0", "1", "2"],
   // 0 and 1 are fuse-overlayfs's, the others the kernel's.
   fsync: ["0", "1", "volatile", "auto", "strict"],
 };
@@ -105,6 +115,7 @@ export function parseMountOptions(text: string): MountRequest {
       index: given.get("index") === "on",
       strict: given.get("fsync") === "strict",
       ...owners(given),
+      ...permissions(given.get("xattr_permissions")),
     },
     log: given.get("log"),
     readOnly: given.has("ro") || upper === undefined,
@@ -116,6 +127,11 @@ export function parseMountOptions(text: string): MountRequest {
 /** Those of layers whose marks are not the kernel's alone. */
 function followsRedirects(redirect: string): boolean {
   return redirect === "on" || redirect === "follow";
+}
+
+function permissions(kind: string | undefined): Pick<UnionOptions, "permissions"> {
+  if (kind === undefined) return {};
+  return { permissions: kind === "1" ? 1 : kind === "2" ? 2 : "inodes" };
 }
 
 function owners(given: ReadonlyMap<string, string>): Pick<UnionOptions, "users" | "groups"> {

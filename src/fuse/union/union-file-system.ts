@@ -39,6 +39,7 @@ import { copyUp } from "./copy-up.ts";
 import { createObject, directoryFor, linkObject, type Making } from "./create.ts";
 import { OpenFiles } from "./files.ts";
 import type { Node } from "./node.ts";
+import { recordNew } from "./records.ts";
 import { removeDirectory, unlinkObject } from "./remove.ts";
 import { anchorMetacopy, renameObject } from "./rename.ts";
 import { Union, type UnionOptions } from "./union.ts";
@@ -69,7 +70,8 @@ export class UnionFileSystem implements FileSystem, Disposable {
 
   mounted(kernel: Kernel): void {
     this.#union.mounted(kernel);
-    this.#files.mounted(kernel);
+    // What is passed through changes set-id bits of inodes, not of records.
+    this.#files.mounted(this.#union.record === undefined ? kernel : { ...kernel, passthrough: false });
   }
 
   /** What a request is about: to be asked for at its beginning, as descriptors that the last one has opened may be closed. */
@@ -212,10 +214,14 @@ export class UnionFileSystem implements FileSystem, Disposable {
     const fd = sys.openat(directory, ".", flags, how.mode & 0o7777);
     const made = sys.fstat(fd);
     const { uid, gid } = union.diskOwner(how.caller);
-    const inherited = (sys.fstat(directory).mode & 0o2000) !== 0;
-    raw.fchown(fd, uid, inherited ? -1 : gid);
-    // chown has cleared them.
-    if ((made.mode & 0o6000) !== 0) raw.fchmod(fd, made.mode & 0o7777);
+    if (union.record !== undefined)
+      recordNew([fd, ""], union.record, { uid, gid }, union.statAt(union.at(this.#node(parent))));
+    else {
+      const inherited = (sys.fstat(directory).mode & 0o2000) !== 0;
+      raw.fchown(fd, uid, inherited ? -1 : gid);
+      // chown has cleared them.
+      if ((made.mode & 0o6000) !== 0) raw.fchmod(fd, made.mode & 0o7777);
+    }
     const stat = sys.fstat(fd);
     const ino = union.inodeNumber(stat);
     const node = union.nodes.add({ type: C.S_IFREG, ino, upper: true, parts: [], lower: undefined, data: undefined });

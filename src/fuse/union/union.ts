@@ -26,6 +26,7 @@ import { InodeIndex, indexName } from "./inode-index.ts";
 import { type InodeNumber, type Node, NodeTable, upperKey } from "./node.ts";
 import { openLower, openWork, type WritableFolders, writableFolders } from "./open-layers.ts";
 import { originInode, originOf } from "./origin.ts";
+import { applyRecord, beginRecords, RecordedLayer, type RecordName, recordNameOf } from "./records.ts";
 import { canMakeWhiteouts } from "./shared-whiteout.ts";
 import { UpperLayer } from "./upper-layer.ts";
 
@@ -57,6 +58,11 @@ export interface UnionOptions {
   readonly groups?: IdMap;
   /** When reading sets access times in the upper layer. */
   readonly accessTimes?: AccessTimes;
+  /**
+   * Where owners and modes are found: `any`, which is what counts when it is not given, in records where a layer keeps some
+   * (./records.ts); `inodes`, there alone; 1 or 2, which kind of records the upper layer keeps.
+   */
+  readonly permissions?: "any" | "inodes" | 1 | 2;
 }
 
 const EROFS = 30;
@@ -76,6 +82,8 @@ export class Union implements Disposable {
   readonly upper: UpperLayer | undefined;
   readonly stack: LayerStack;
   readonly root: Node;
+  /** The attribute in which the upper layer keeps owners and modes. */
+  readonly record: RecordName | undefined;
   readonly #layers: readonly Layer[];
   readonly #workFd: sys.OwnedFd | undefined;
   readonly #index: InodeIndex | undefined;
@@ -104,6 +112,7 @@ export class Union implements Disposable {
         this.nodes.xattrWhiteouts = !canMakeWhiteouts(this.#workFd.fd);
       }
       for (const lower of lowers) layers.push(openLower(lower, prefix));
+      this.record = this.#openRecords(layers);
       if (options.index && folders !== undefined) this.#index = this.#openIndex(folders);
       this.stack = new LayerStack(layers, options.marks === undefined ? { prefix } : { prefix, marks: options.marks });
     } catch (error) {
@@ -121,6 +130,21 @@ export class Union implements Disposable {
       data: undefined,
     });
     this.root.lookups = 1;
+  }
+
+  /** Layers with records are replaced by what these show. */
+  #openRecords(layers: Layer[]): RecordName | undefined {
+    const { permissions = "any" } = this.options;
+    if (permissions === "inodes") return undefined;
+    const { upper } = this;
+    const lowers = upper === undefined ? layers : layers.slice(1);
+    let record = upper && recordNameOf(upper);
+    if (upper !== undefined && permissions !== "any") record = beginRecords(upper, upper.rootFd, lowers, permissions);
+    for (const [index, layer] of layers.entries()) {
+      const name = layer === upper ? record : recordNameOf(layer);
+      if (name !== undefined) layers[index] = new RecordedLayer(layer, name);
+    }
+    return record;
   }
 
   #openIndex({ work, upper }: WritableFolders): InodeIndex {
@@ -184,6 +208,14 @@ export class Union implements Disposable {
 
   get writable(): UpperLayer {
     return this.upper ?? readOnly();
+  }
+
+  /** What is known of an object of the upper layer. */
+  statAt([fd, name]: At): sys.Stat {
+    const stat = sys.statx(fd, name, name === "" ? C.AT_EMPTY_PATH : C.AT_SYMLINK_NOFOLLOW);
+    if (this.record === undefined) return stat;
+    const record = name === "" ? sys.fgetxattr(fd, this.record) : sys.lgetxattrat(fd, name, this.record);
+    return applyRecord(stat, record);
   }
 
   /** Whoever wants data on disk gets it there. */
@@ -428,8 +460,7 @@ export class Union implements Disposable {
   }
 
   #upperStat(node: Node): sys.Stat {
-    const [fd, name] = this.at(node);
-    return sys.statx(fd, name, name === "" ? C.AT_EMPTY_PATH : C.AT_SYMLINK_NOFOLLOW);
+    return this.statAt(this.at(node));
   }
 
   #placeStat(place: Place | undefined): sys.Stat {
