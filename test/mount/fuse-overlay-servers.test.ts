@@ -6,6 +6,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { listChanges } from "../../src/diff/export-layer.ts";
 import type { LayerId } from "../../src/drivers/driver.ts";
 import { fuseOverlayFactory } from "../../src/drivers/fuse-overlay/factory.ts";
 import { newLayerId } from "../../src/drivers/layer-id.ts";
@@ -119,6 +120,38 @@ test("a server that has died is replaced", { skip }, async () => {
   assert.deepEqual(fs.readdirSync(mounted.path), ["file"]);
   await mounted[Symbol.asyncDispose]();
   await driver.rest();
+});
+
+test("layers of a home that another program has been at may hold marks that are files", { skip }, async () => {
+  const { path, layer } = await home();
+  const marks = (): string => fs.readFileSync(join(path, ".lamella/marks"), "utf8");
+  assert.equal(marks(), "overlayfs\n");
+  const own = await fuseOverlayFactory.open(path, {});
+  const base = join(path, own.parentOf(layer) ?? "", "diff");
+  const seen = async (): Promise<string[]> => {
+    await using mounted = await own.mount(layer);
+    return fs.readdirSync(mounted.path).sort();
+  };
+  const changes = async (): Promise<string[]> => {
+    await using source = await own.diffSource(layer);
+    return (await listChanges(source.value)).map(({ kind, path: at }) => `${kind} ${at}`);
+  };
+  fs.writeFileSync(join(base, "file"), "x");
+  {
+    // An object as any other.
+    await using mounted = await own.mount(layer);
+    fs.writeFileSync(join(mounted.path, ".wh.file"), "");
+  }
+  assert.deepEqual(await seen(), [".wh.file", "file"]);
+  await assert.rejects(changes(), { code: "INEXPRESSIBLE_NAME" });
+  await fuseOverlayFactory.open(path, { "fuse_overlay.mount_program": "/bin/true" });
+  assert.equal(marks(), "any\n");
+  // Now it is a mark.
+  assert.deepEqual(await seen(), []);
+  assert.deepEqual(await changes(), ["D /file"]);
+  await fuseOverlayFactory.open(path, {});
+  assert.equal(marks(), "any\n");
+  await own.rest();
 });
 
 test("another program mounts nothing of what ours has written", { skip }, async () => {

@@ -14,6 +14,7 @@ import { linkedFolders } from "../overlay2/layout.ts";
 import { inUserNamespace, makeTrialLayers, mayMount, reasonOf } from "../overlay2/trial.ts";
 import { withTrialDirectory } from "../trial-directory.ts";
 import { FuseOverlayDriver } from "./fuse-overlay.ts";
+import { noteMarks } from "./home-marks.ts";
 import type { LayerMounter } from "./layer-mounter.ts";
 import { MountProgram } from "./mount-program.ts";
 import { OwnServers } from "./own-servers.ts";
@@ -35,6 +36,7 @@ export const fuseOverlayFactory: DriverFactory = {
       if (why !== undefined) throw unsupported("fuse-overlay", home, why, need.remedy);
     }
     for (const [name, mode] of linkedFolders) makeDirectory(`${home}${name}`, mode);
+    noteMarks(home, { isOwn });
     return new FuseOverlayDriver(home, mounter, { userNamespace });
   },
 };
@@ -88,7 +90,7 @@ async function tryMount(home: ByteString): Promise<ProbeResult[]> {
     return withTrialDirectory(home, (directory) => {
       const program = new OwnServers(directory, { userNamespace: inUserNamespace() });
       const { lower, upper, target } = makeTrialLayers(directory, "0");
-      const layers = { lowers: ["0/lower"], upper: "0/upper", work: "0/work", volatile: true };
+      const layers = { lowers: ["0/lower"], upper: "0/upper", work: "0/work", volatile: true, fileMarks: false };
       try {
         program.mount(layers, target);
         sys.unlinkat(AT_FDCWD, `${target}/dir/file`);

@@ -9,7 +9,7 @@
  * waits for the next one of this driver, also after this one was killed and `reclaim` has unmounted what it left.
  *
  * fuse-overlayfs marks deletions as it can: by devices and attributes, by files named `.wh.`, or by both. All of them are
- * read (../../overlayfs/layer-marks.ts). Ours writes redirects and metacopies besides, which fuse-overlayfs does not know: a
+ * read (../../overlayfs/layer-marks.ts), in homes where there can be such files (./home-marks.ts). Ours writes redirects and metacopies besides, which fuse-overlayfs does not know: a
  * layer that ours has mounted writable has the file `options` from then on, and no other program mounts it, or what is above
  * it. What it writes may lie in the page cache of its mount for a while; before a mounted
  * layer is read from disk its mount is flushed.
@@ -26,6 +26,7 @@ import { LinkedLayersDriver } from "../overlay2/linked-layers.ts";
 import { formatNeeds } from "../overlay2/options.ts";
 import { readSmallFile, writeNewFile } from "../small-file.ts";
 import type { ViewOptions } from "../stack-driver.ts";
+import { mayHaveFileMarks } from "./home-marks.ts";
 import type { LayerMounter } from "./layer-mounter.ts";
 
 /** So many layers are tested; the program itself knows no limit. */
@@ -34,14 +35,20 @@ const MOST_LAYERS = 500;
 export class FuseOverlayDriver extends LinkedLayersDriver {
   readonly name = "fuse-overlay";
   readonly capabilities: DriverCapabilities = { nativeDiff: true, stacks: true, maxDepth: MOST_LAYERS, quota: false };
-  protected readonly marks: LayerMarks;
+  readonly #prefix: LayerMarks["prefix"];
   readonly #mounter: LayerMounter;
 
   /** The home exists with its folders. */
   constructor(home: ByteString, mounter: LayerMounter, options: { readonly userNamespace: boolean }) {
     super(home);
     this.#mounter = mounter;
-    this.marks = { prefix: options.userNamespace ? "user.overlay." : "trusted.overlay.", marks: "all" };
+    this.#prefix = options.userNamespace ? "user.overlay." : "trusted.overlay.";
+  }
+
+  /** Another process may have made more of them meanwhile. */
+  protected get marks(): LayerMarks {
+    const prefix = this.#prefix;
+    return mayHaveFileMarks(this.home) ? { prefix, marks: "all" } : { prefix };
   }
 
   status(): readonly (readonly [string, string])[] {
@@ -113,7 +120,8 @@ export class FuseOverlayDriver extends LinkedLayersDriver {
       if (upper !== undefined) this.#noteRedirects(id);
     } else this.#refuseRedirects(id);
     if (work !== undefined) clearVolatile(`${this.home}/${work}`);
-    this.#mounter.mount({ lowers, upper, work, volatile: options.volatile ?? false }, target);
+    const fileMarks = mayHaveFileMarks(this.home);
+    this.#mounter.mount({ lowers, upper, work, volatile: options.volatile ?? false, fileMarks }, target);
   }
 
   /** Before there can be any. */

@@ -13,6 +13,8 @@ export interface FuseLayers {
   readonly work: ByteString | undefined;
   /** Programs that ask for it to be synced to disk are told that it was. */
   readonly volatile: boolean;
+  /** They may hold marks that are files; see ./home-marks.ts. */
+  readonly fileMarks: boolean;
 }
 
 export interface LayerMounter {

@@ -71,17 +71,12 @@ export class OwnServers implements LayerMounter {
     this.#home = home;
     this.#command = ownCommand();
     this.path = this.#command.at(-1) ?? "";
-    this.#options = [
-      "redirect_dir=on",
-      "metacopy=on",
-      "marks=any",
-      "xattr_permissions=0",
-      ...(userNamespace ? ["userxattr"] : []),
-    ];
+    this.#options = ["redirect_dir=on", "metacopy=on", "xattr_permissions=0", ...(userNamespace ? ["userxattr"] : [])];
   }
 
   mount(layers: FuseLayers, target: ByteString): void {
-    const request = { options: optionsOf(layers, this.#options), target: textOfBytes(target) };
+    const marks = layers.fileMarks ? ["marks=any"] : [];
+    const request = { options: optionsOf(layers, [...this.#options, ...marks]), target: textOfBytes(target) };
     const idle = this.#idleServer();
     const answer = idle && this.#ask(idle, request);
     if (idle !== undefined && answer !== undefined) this.#accept(idle, target, answer);
