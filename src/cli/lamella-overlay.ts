@@ -88,8 +88,9 @@ try {
   if (args[0] === "--serves") await (await server()).serveMany();
   else await run(readArguments(args));
 } catch (error) {
+  const status = reportError(error);
   // The thread that was to serve is there, and waits.
-  process.exit(reportError(error));
+  (await import("../sys/raw.ts")).exit_group(status);
 }
 
 async function run(parsed: Arguments): Promise<void> {

@@ -76,7 +76,7 @@ class Server {
   }
 
   #signaled(): void {
-    if (this.mounted === undefined) process.exit(0);
+    if (this.mounted === undefined) raw.exit_group(0);
     this.isEnding = true;
     this.mounted.unmount();
     // A thread that waits for the kernel cannot be ended otherwise; users of the mount then get ENOTCONN.
@@ -93,29 +93,25 @@ class Server {
 }
 
 /** Mounts and serves; the process ends when the mount is gone. */
-export async function serveOne({ source, target, options, tells }: OneMount): Promise<void> {
+export async function serveOne({ source, target, options, tells }: OneMount): Promise<never> {
   const request = parseMountOptions(options);
   const log = request.log === undefined ? undefined : resolve(request.log);
   const server = new Server();
   const union = await server.mount(request, target, source);
-  const settled = server.host.settle();
-  void settled.then(() => process.chdir("/"));
+  void server.host.settle().then(() => process.chdir("/"));
   if (tells) {
     server.detach(log);
     writeSync(CALLER, "0");
     closeSync(CALLER);
   }
   await union.ended;
-  // A thread that ends while it loads native code takes the process along.
-  await settled;
-  process.exit(0);
+  return raw.exit_group(0);
 }
 
 /** Mounts and serves what it is asked for; the process ends when nobody can ask any more. */
 export async function serveMany(): Promise<never> {
   const server = new Server();
-  const settled = server.host.settle();
-  void settled.then(() => server.detach());
+  void server.host.settle().then(() => server.detach());
   const socket = new Socket({ fd: CALLER });
   socket.on("error", () => undefined);
   const say = (what: object): void => void socket.write(`${JSON.stringify(what)}\n`);
@@ -142,6 +138,5 @@ export async function serveMany(): Promise<never> {
     }
   }
   await serving;
-  await settled;
-  process.exit(0);
+  return raw.exit_group(0);
 }

@@ -39,7 +39,7 @@ const numbers = {
   quotactl_fd: [443, 443], sched_setaffinity: [203, 122],
   sched_getaffinity: [204, 123], sync_file_range: [277, 84],
   preadv2: [327, 286], socketpair: [53, 199], recvmsg: [47, 212], name_to_handle_at: [303, 264],
-  ppoll: [271, 73],
+  ppoll: [271, 73], exit_group: [231, 94],
 } as const;
 
 const column = arch() === "x64" ? 0 : 1;
@@ -860,6 +860,15 @@ export function socketpair(): readonly [number, number] | number {
   const pair = Buffer.alloc(8);
   const r = out(callLLLP(nr.socketpair, 1 /* AF_UNIX */, 1 /* SOCK_STREAM */ | C.O_CLOEXEC, 0, pair));
   return r < 0 ? r : [pair.readInt32LE(0), pair.readInt32LE(4)];
+}
+
+/**
+ * Ends the process at once, without waiting for its threads: one that waits for the kernel, or loads native code, can hold
+ * up or crash the orderly end. Nothing is written out that is not written yet.
+ */
+export function exit_group(status: number): never {
+  callL(nr.exit_group, status);
+  throw new Error("exit_group returned");
 }
 
 /** Waits until there is something to read, or nobody is left to write: 1; 0 when that takes longer. */
