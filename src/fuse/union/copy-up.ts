@@ -115,7 +115,8 @@ function copyOther(union: Union, node: Node, stat: sys.Stat, target: At): boolea
   else sys.mknodat(work, temporary, stat.mode, stat.rdevMajor, stat.rdevMinor);
   let origin = false;
   try {
-    if (node.isDirectory || node.index !== undefined) origin = noteOrigin(union, lower, [work, temporary]);
+    const keepsInode = node.isDirectory || stat.nlink === 1 || node.index !== undefined;
+    if (keepsInode) origin = noteOrigin(union, lower, [work, temporary]);
     copyAttributes(union, lower, stat, [work, temporary]);
     sys.renameat2(work, temporary, ...target);
   } catch (error) {
