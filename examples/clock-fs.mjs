@@ -50,10 +50,7 @@ class ClockFileSystem {
   release(handle) {
     this.#opened.delete(handle);
   }
-  opendir() {
-    return { handle: 0, flags: 0 };
-  }
-  readdir(_handle, offset, sink) {
+  readdir(_node, offset, sink) {
     for (let at = offset; at < names.length && sink.fits(names[at]); at++) {
       const stat = this.getattr(at + 2);
       if (sink.plus) sink.addEntry(names[at], at + 1, { node: at + 2, stat });

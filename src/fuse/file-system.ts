@@ -3,9 +3,10 @@
  *
  * The kernel knows objects by *node IDs* that the file system chooses; the root is 1. Every answer that carries an Entry
  * lends the node to the kernel once more, and `forget` gives a number of such loans back. A node must keep its ID, and an
- * ID must keep its meaning, while any loan is out, also after the object's last name is gone. Opened objects are known by
- * *handles*, numbers that the file system chooses, from `open`, `create`, `tmpfile` and `opendir` until `release` and
- * `releasedir`, of which there is one for each.
+ * ID must keep its meaning, while any loan is out, also after the object's last name is gone. Opened files are known by
+ * *handles*, numbers that the file system chooses, from `open`, `create` and `tmpfile` until `release`, of which there is one
+ * for each. Directories are not opened: they are read by their node, and the kernel keeps what it has read until something
+ * is changed in one through the mount, or it is told of another time of modification.
  *
  * Calls come one after another from one thread, and must not touch the mount themselves: that waits for itself. A call
  * answers its result, or a negative errno (the number 0 where there is no result), as src/sys/raw.ts does. What is thrown is
@@ -154,10 +155,12 @@ export interface FileSystem {
   release?(handle: number): void;
   /** May answer LATER. */
   fsync?(handle: number, how: { readonly dataOnly: boolean }): number;
-  opendir?(node: number): Answer<Opened>;
-  readdir?(handle: number, offset: number, sink: DirectorySink): number;
-  releasedir?(handle: number): void;
-  fsyncdir?(handle: number): number;
+  /**
+   * Adds what follows `offset`: 0, or that of an entry added before, at any time and to whomever; nothing at the end. An
+   * offset must stay good while names come and go: names that stay are neither left out nor repeated.
+   */
+  readdir?(node: number, offset: number, sink: DirectorySink): number;
+  fsyncdir?(node: number): number;
   statfs?(): Answer<StatFs>;
   syncfs?(): number;
   /** The value, undefined when there is none of that name. */

@@ -7,5 +7,5 @@
  */
 export type * from "./file-system.ts";
 export { type FuseMount, mountFuse, unmountFuse } from "./mount.ts";
-export { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, ROOT_NODE } from "./protocol.ts";
+export { FOPEN_KEEP_CACHE, ROOT_NODE } from "./protocol.ts";
 export { type SessionOptions, serve } from "./session.ts";

@@ -78,7 +78,7 @@ function rename(fs: FileSystem, request: Request, namesAt: number, flags: number
 
 function readdir(fs: FileSystem, request: Request, reply: Reply, plus: boolean): number {
   const sink = reply.directory(request.u32(16), plus);
-  const result = fs.readdir?.(request.u64(0), request.u64(8), sink) ?? -ENOSYS;
+  const result = fs.readdir?.(request.node, request.u64(8), sink) ?? -ENOSYS;
   return result < 0 ? result : sink.length;
 }
 
@@ -150,7 +150,10 @@ function statx(fs: FileSystem, request: Request, reply: Reply): number {
   );
 }
 
-/** The operations that are answered, by opcode. */
+/**
+ * The operations that are answered, by opcode. After ENOSYS for OPENDIR the kernel (7.29) opens and releases no directory any
+ * more, and keeps listings as by FOPEN_KEEP_CACHE and FOPEN_CACHE_DIR.
+ */
 export const operations: readonly (Operation | undefined)[] = byOpcode([
   [P.op.LOOKUP, lookup],
   [
@@ -238,17 +241,9 @@ export const operations: readonly (Operation | undefined)[] = byOpcode([
   [P.op.GETXATTR, getxattr],
   [P.op.LISTXATTR, listxattr],
   [P.op.REMOVEXATTR, (fs, request) => done(fs.removexattr?.(request.node, request.name(0)))],
-  [P.op.OPENDIR, (fs, request, reply) => told(fs.opendir?.(request.node), (opened) => reply.opened(opened))],
   [P.op.READDIR, (fs, request, reply) => readdir(fs, request, reply, false)],
   [P.op.READDIRPLUS, (fs, request, reply) => readdir(fs, request, reply, true)],
-  [
-    P.op.RELEASEDIR,
-    (fs, request) => {
-      fs.releasedir?.(request.u64(0));
-      return 0;
-    },
-  ],
-  [P.op.FSYNCDIR, (fs, request) => done(fs.fsyncdir?.(request.u64(0)))],
+  [P.op.FSYNCDIR, (fs, request) => done(fs.fsyncdir?.(request.node))],
   [
     P.op.FALLOCATE,
     (fs, request) => {

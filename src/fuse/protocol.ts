@@ -66,7 +66,6 @@ export const FUSE_SETXATTR_ACL_KILL_SGID = 1;
 
 /** Open flags that a file system answers. */
 export const FOPEN_KEEP_CACHE = 2;
-export const FOPEN_CACHE_DIR = 8;
 export const FOPEN_NOFLUSH = 32;
 export const FOPEN_PASSTHROUGH = 128;
 

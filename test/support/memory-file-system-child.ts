@@ -45,9 +45,7 @@ class MemoryFileSystem implements FileSystem {
     return part.length;
   }
 
-  opendir = this.open;
-
-  readdir(_handle: number, offset: number, sink: DirectorySink): number {
+  readdir(_node: number, offset: number, sink: DirectorySink): number {
     for (let at = offset; at < this.#files.length; at++) {
       const name = this.#files[at]?.[0] ?? "";
       if (!sink.fits(name)) break;

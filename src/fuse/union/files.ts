@@ -1,11 +1,10 @@
 /**
- * Open files and directories. A file's handle is the number of its descriptor; a directory's is a number of its own, and
- * what it lists is read once for each pass over it.
+ * Open files. A file's handle is the number of its descriptor.
  *
  * A file that was opened for reading before its copy-up goes on with the copy: reads look whether its node has moved.
  */
 import { SyscallError } from "../../errors/syscall-error.ts";
-import type { FileExtent, LayerEntry } from "../../overlayfs/layer.ts";
+import type { FileExtent } from "../../overlayfs/layer.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
@@ -40,8 +39,6 @@ interface OpenFile {
 export class OpenFiles implements Disposable {
   readonly #union: Union;
   readonly #files = new Map<number, OpenFile>();
-  readonly #directories = new Map<number, { readonly node: Node; entries: readonly LayerEntry[] | undefined }>();
-  #lastDirectory = 0;
   #kernel: Kernel | undefined;
   #passthrough = new Passthrough(undefined);
   /** How many files are open that may be mapped and written to, by the ID of the node. */
@@ -182,22 +179,6 @@ export class OpenFiles implements Disposable {
     else this.#mappable.delete(id);
   }
 
-  openDirectory(node: Node): number {
-    this.#directories.set(++this.#lastDirectory, { node, entries: undefined });
-    return this.#lastDirectory;
-  }
-
-  /** A directory's node, and its entries as of when it was read from the beginning. */
-  list(handle: number, fromStart: boolean): { readonly node: Node; readonly entries: readonly LayerEntry[] } {
-    const directory = this.#directories.get(handle);
-    if (directory === undefined) throw new SyscallError("readdir", EBADF);
-    if (fromStart || directory.entries === undefined) directory.entries = this.#union.stack.entries(directory.node);
-    return { node: directory.node, entries: directory.entries };
-  }
-
-  closeDirectory(handle: number): void {
-    this.#directories.delete(handle);
-  }
   /** Closes what was open when the mount went: nothing of it is released any more. */
   [Symbol.dispose](): void {
     for (const handle of [...this.#files.keys()]) this.close(handle);

@@ -26,7 +26,6 @@ import type {
   Writer,
   XattrChange,
 } from "../file-system.ts";
-import { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE } from "../protocol.ts";
 import {
   changeAttributes,
   dropPrivileges,
@@ -38,6 +37,7 @@ import {
 import { copyUp } from "./copy-up.ts";
 import { createObject, directoryFor, linkObject, type Making } from "./create.ts";
 import { OpenFiles } from "./files.ts";
+import { ABOVE, indexAfter, Listings } from "./listings.ts";
 import type { Node } from "./node.ts";
 import { recordNew } from "./records.ts";
 import { removeDirectory, unlinkObject } from "./remove.ts";
@@ -56,11 +56,13 @@ export class UnionFileSystem implements FileSystem, Disposable {
   readonly validSec = 86_400;
   readonly #union: Union;
   readonly #files: OpenFiles;
+  readonly #listings: Listings;
 
   /** Errors: SyscallError when a layer cannot be opened. */
   constructor(options: UnionOptions) {
     this.#union = new Union(options);
     this.#files = new OpenFiles(this.#union);
+    this.#listings = new Listings((node) => this.#union.stack.entries(node));
   }
 
   [Symbol.dispose](): void {
@@ -253,33 +255,33 @@ export class UnionFileSystem implements FileSystem, Disposable {
     return this.#files.sync(handle, how.dataOnly ? "fdatasync" : "fsync");
   }
 
-  opendir(node: number): Answer<Opened> {
-    const handle = this.#files.openDirectory(this.#node(node));
-    return { handle, flags: FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR };
-  }
-
-  readdir(handle: number, offset: number, sink: DirectorySink): number {
-    this.#union.upper?.trim();
-    const { node, entries } = this.#files.list(handle, offset === 0);
-    const above = node.names[0]?.parent ?? node;
-    for (let at = offset; at < entries.length + 2; at++) {
-      if (at < 2) {
-        const name = at === 0 ? "." : "..";
-        if (!sink.fits(name)) break;
-        sink.add(name, at + 1, C.DT_DIR, (at === 0 ? node : above).ino);
-        continue;
-      }
-      const entry = entries[at - 2] as LayerEntry;
+  readdir(id: number, offset: number, sink: DirectorySink): number {
+    const node = this.#node(id);
+    const listing = this.#listings.get(node, offset === 0);
+    for (let at = offset; at < ABOVE; at++) {
+      const name = at === 0 ? "." : "..";
+      if (!sink.fits(name)) return 0;
+      sink.add(name, at + 1, C.DT_DIR, (at === 0 ? node : (node.names[0]?.parent ?? node)).ino);
+    }
+    const { entries, offsets } = listing;
+    const first = indexAfter(listing, offset);
+    if (first === entries.length) this.#listings.drop(node);
+    for (let at = first; at < entries.length; at++) {
+      const entry = entries[at] as LayerEntry;
       if (!sink.fits(entry.name)) break;
-      if (!sink.plus) {
-        this.#addName(sink, node, entry, at + 1);
-        continue;
-      }
-      // A name that went since the list was made is left out.
-      const child = this.#union.find(node, entry.name);
-      if (child !== undefined) sink.addEntry(entry.name, at + 1, this.#lend(child));
+      this.#addEntry(sink, node, entry, offsets[at] as number);
     }
     return 0;
+  }
+
+  #addEntry(sink: DirectorySink, directory: Node, entry: LayerEntry, offset: number): void {
+    if (!sink.plus) {
+      this.#addName(sink, directory, entry, offset);
+      return;
+    }
+    // A name that went since the list was made is left out.
+    const child = this.#union.find(directory, entry.name);
+    if (child !== undefined) sink.addEntry(entry.name, offset, this.#lend(child));
   }
 
   /** Adds a name alone. What the listing of its layer tells is enough where nothing can have been copied up or moved there. */
@@ -294,12 +296,8 @@ export class UnionFileSystem implements FileSystem, Disposable {
     } else if (union.tellsInode(entry)) sink.add(name, offset, type, union.listedInode(entry));
   }
 
-  releasedir(handle: number): void {
-    this.#files.closeDirectory(handle);
-  }
-
-  fsyncdir(handle: number): number {
-    const { node } = this.#files.list(handle, false);
+  fsyncdir(id: number): number {
+    const node = this.#node(id);
     if (!this.#union.syncs || !node.upper) return 0;
     using directory = new sys.OwnedFd(sys.openat(...this.#union.at(node), C.O_RDONLY | C.O_DIRECTORY));
     return raw.fsync(directory.fd);
