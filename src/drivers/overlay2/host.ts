@@ -8,7 +8,7 @@ import { LamellaError } from "../../errors/lamella-error.ts";
 import { writeDurably } from "../../fs/durable-file.ts";
 import { fileSystemName } from "../../fs/file-system-name.ts";
 import { type ByteString, textOfBytes } from "../../lib/bytes.ts";
-import { AT_FDCWD } from "../../sys/constants.ts";
+import { AT_FDCWD, AT_REMOVEDIR } from "../../sys/constants.ts";
 import * as sys from "../../sys/syscalls.ts";
 import { unsupported } from "../layer-errors.ts";
 import { readSmallFile } from "../small-file.ts";
@@ -56,6 +56,8 @@ function tryHost(home: ByteString, driver = "overlay2"): Overlay2Host {
       const layers = makeTrialLayers(directory, String(i));
       try {
         return withTrialMount(layers, options, (rootFd): Overlay2Host => {
+          // ZFS before 2.2 lets overlays be mounted, and no directory of a lower layer be removed.
+          sys.unlinkat(rootFd, "empty", AT_REMOVEDIR);
           const abilities: OverlayAbilities = {
             userxattr: userNamespace,
             redirectDir: options.includes("redirect_dir=on") && seeRedirect(layers, rootFd).ok,

@@ -18,10 +18,10 @@ export interface TrialLayers {
   readonly target: ByteString;
 }
 
-/** Makes `lower/{dir/,dir/file,file}`, `upper/`, `work/` and `target/` under `directory`/`name`. */
+/** Makes `lower/{dir/,dir/file,empty/,file}`, `upper/`, `work/` and `target/` under `directory`/`name`. */
 export function makeTrialLayers(directory: ByteString, name: string): TrialLayers {
   const at = `${directory}/${name}`;
-  for (const sub of ["", "/lower", "/lower/dir", "/upper", "/work", "/target"])
+  for (const sub of ["", "/lower", "/lower/dir", "/lower/empty", "/upper", "/work", "/target"])
     sys.mkdirat(AT_FDCWD, `${at}${sub}`, 0o755);
   for (const file of ["/lower/file", "/lower/dir/file"]) {
     using created = sys.open(`${at}${file}`, O_WRONLY | O_CREAT, 0o700);
