@@ -9,6 +9,7 @@ import { SyscallError } from "../errors/syscall-error.ts";
 import * as raw from "../sys/raw.ts";
 import { Companion } from "./companion.ts";
 import { type FileSystem, type Kernel, LATER, STORE_MAX } from "./file-system.ts";
+import type { KeepAwake } from "./keep-awake.ts";
 import { MAX_DATA, negotiate } from "./negotiate.ts";
 import { forget, operations } from "./operations.ts";
 import {
@@ -44,6 +45,8 @@ export interface SessionOptions {
   readonly passthrough?: boolean;
   /** Makes the calls that may wait. */
   readonly slowCalls?: SlowCalls;
+  /** Is told of each request. */
+  readonly keepAwake?: KeepAwake | undefined;
   /** Hears of what a file system threw that is no system call's errno. */
   readonly onError?: (error: unknown) => void;
 }
@@ -63,6 +66,7 @@ export function serve(fd: number, fileSystem: FileSystem, options: SessionOption
     if (n < 0) throw new SyscallError("read", -n, "/dev/fuse");
     request.length = n;
     companion.asked(request.pid);
+    options.keepAwake?.requested();
     const opcode = request.opcode;
     if (opcode === op.FORGET || opcode === op.BATCH_FORGET) {
       forget(fileSystem, request);

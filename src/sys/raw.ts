@@ -36,7 +36,7 @@ const numbers = {
   setresuid: [117, 147], setresgid: [119, 149], socket: [41, 198], close_range: [436, 436],
   openat2: [437, 437], mount_setattr: [442, 442], fchmodat2: [452, 452], setxattrat: [463, 463], getxattrat: [464, 464],
   listxattrat: [465, 465], removexattrat: [466, 466], clock_gettime: [228, 113], quotactl: [179, 60],
-  quotactl_fd: [443, 443], sched_setaffinity: [203, 122],
+  quotactl_fd: [443, 443], sched_setaffinity: [203, 122], sched_setscheduler: [144, 119],
   sched_getaffinity: [204, 123], sync_file_range: [277, 84],
   preadv2: [327, 286], socketpair: [53, 199], recvmsg: [47, 212], name_to_handle_at: [303, 264],
   ppoll: [271, 73], exit_group: [231, 94],
@@ -740,6 +740,14 @@ export function sched_getaffinity(into: Uint8Array): number {
 
 export function sched_setaffinity(processors: Uint8Array): number {
   return out(callLLP(nr.sched_setaffinity, 0, processors.length, processors));
+}
+
+/** Runs where nothing else wants to run. */
+export const SCHED_IDLE = 5;
+const noPriority = Buffer.alloc(4);
+/** Sets the scheduling class of the calling thread, one that has no priorities within. */
+export function sched_setscheduler(policy: number): number {
+  return out(callLLP(nr.sched_setscheduler, 0, policy, noPriority));
 }
 
 /** User ids of the calling thread alone. */

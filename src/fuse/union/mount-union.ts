@@ -13,6 +13,7 @@ import type { OverlayXattrPrefix } from "../../overlayfs/xattr-names.ts";
 import * as C from "../../sys/constants.ts";
 import * as raw from "../../sys/raw.ts";
 import * as sys from "../../sys/syscalls.ts";
+import { awakeMemory, isWorthSpinning } from "../keep-awake.ts";
 import { mountFuse, unmountFuse } from "../mount.ts";
 import { slowCallRing } from "../slow-calls.ts";
 import type { MountRequest } from "./mount-options.ts";
@@ -35,7 +36,11 @@ export interface MountedUnion {
 
 export class UnionHost {
   readonly #ring = slowCallRing();
-  readonly #server = new Worker(workerUrl(import.meta.url, "./union-worker"), { workerData: { ring: this.#ring } });
+  /** Where a thread is to spin while requests come. */
+  readonly #memory = isWorthSpinning() ? awakeMemory() : undefined;
+  readonly #server = new Worker(workerUrl(import.meta.url, "./union-worker"), {
+    workerData: { ring: this.#ring, memory: this.#memory },
+  });
   readonly #onError: (error: LamellaError) => void;
   /** Rejects when a thread dies. */
   readonly #broken: Promise<never>;
@@ -58,18 +63,27 @@ export class UnionHost {
   }
 
   /**
-   * Starts the thread that a mount can do without for a moment: what it is handed meanwhile waits. Settles when all threads
-   * run; until then they may look for their code beneath the working directory.
+   * Starts the threads that a mount can do without for a moment: what the first is handed meanwhile waits. Settles when all
+   * threads run; until then they may look for their code beneath the working directory.
    */
   settle(): Promise<void> {
-    this.#settled ??= new Promise((settle) => {
-      const second = new Worker(workerUrl(import.meta.url, "../slow-calls-worker"), {
-        workerData: { ring: this.#ring },
-      });
-      second.once("message", () => settle());
-      second.once("error", this.#break);
-    });
+    const slowCalls = (): Promise<void> =>
+      this.#start(workerUrl(import.meta.url, "../slow-calls-worker"), { ring: this.#ring });
+    const spinning = async (): Promise<void> => {
+      if (this.#memory !== undefined)
+        await this.#start(workerUrl(import.meta.url, "../keep-awake-worker"), { memory: this.#memory });
+    };
+    this.#settled ??= slowCalls().then(spinning);
     return this.#settled;
+  }
+
+  /** Starts one more thread; settles when it says that it is there. */
+  #start(url: URL, workerData: unknown): Promise<void> {
+    return new Promise((settle) => {
+      const thread = new Worker(url, { workerData });
+      thread.once("message", () => settle());
+      thread.once("error", this.#break);
+    });
   }
 
   /** Mounts a union at the directory `target`; relative paths begin at the working directory. Errors: as the layers have them. */

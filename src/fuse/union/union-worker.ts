@@ -5,6 +5,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { type PlainError, toPlainError } from "../../errors/lamella-error.ts";
 import * as raw from "../../sys/raw.ts";
+import { KeepAwake } from "../keep-awake.ts";
 import { serve } from "../session.ts";
 import { SlowCalls } from "../slow-calls.ts";
 import type { UnionOptions } from "./union.ts";
@@ -20,7 +21,11 @@ export type UnionNews =
 export type UnionOrder = { readonly options: UnionOptions } | { readonly device: number | undefined };
 
 const port = parentPort;
-const { ring } = workerData as { readonly ring: SharedArrayBuffer };
+const { ring, memory } = workerData as {
+  readonly ring: SharedArrayBuffer;
+  readonly memory: SharedArrayBuffer | undefined;
+};
+const keepAwake = memory && new KeepAwake(memory);
 const say = (news: UnionNews): void => port?.postMessage(news);
 let opened: UnionFileSystem | undefined;
 
@@ -43,6 +48,7 @@ function answer(device: number | undefined): void {
   serve(device, union, {
     passthrough: true,
     slowCalls,
+    keepAwake,
     onError: (error) => say({ type: "problem", error: toPlainError(error) }),
   });
   slowCalls.finish();
