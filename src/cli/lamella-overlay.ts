@@ -5,7 +5,7 @@
  *
  * Node.js cannot fork: this process starts itself again with `-f`, as the one that stays, and waits for what it says on a
  * pipe. SIGTERM, SIGINT and SIGHUP unmount. Exit status: 0, 1 failed, 2 wrong usage. The driver fuse-overlay starts it with
- * the one word `--serves`, and asks it for mounts (./overlay-server.ts).
+ * the word `--serves` (and for how many milliseconds it is to wait for work), and asks it for mounts (./overlay-server.ts).
  */
 import { spawn } from "node:child_process";
 import { resolve } from "node:path";
@@ -85,7 +85,7 @@ const args = process.argv.slice(2);
 // Not needed by the process that only waits, which starts sooner without.
 const server = () => import("./overlay-server.ts");
 try {
-  if (args[0] === "--serves") await (await server()).serveMany();
+  if (args[0] === "--serves") await (await server()).serveMany(args[1] === undefined ? undefined : Number(args[1]));
   else await run(readArguments(args));
 } catch (error) {
   const status = reportError(error);

@@ -108,21 +108,24 @@ export async function serveOne({ source, target, options, tells }: OneMount): Pr
   return raw.exit_group(0);
 }
 
-/** Mounts and serves what it is asked for; the process ends when nobody can ask any more. */
-export async function serveMany(): Promise<never> {
+/** Mounts and serves what it is asked for; the process ends when nobody can ask any more, or nobody has for `idleMs`. */
+export async function serveMany(idleMs = IDLE_MS): Promise<never> {
   const server = new Server();
   void server.host.settle().then(() => server.detach());
   const socket = new Socket({ fd: CALLER });
   socket.on("error", () => undefined);
   const say = (what: object): void => void socket.write(`${JSON.stringify(what)}\n`);
-  let timer = setTimeout(() => socket.destroy(), IDLE_MS);
+  const lines = createInterface({ input: socket });
+  // The loop below would not learn that the socket is destroyed, and Node.js's own way to the end waits for threads that wait.
+  const stop = (): void => lines.close();
+  let timer = setTimeout(stop, idleMs);
   const idle = (): void => {
     server.mounted = undefined;
-    if (server.isEnding) socket.destroy();
-    timer = setTimeout(() => socket.destroy(), IDLE_MS);
+    if (server.isEnding) stop();
+    timer = setTimeout(stop, idleMs);
   };
   let serving: Promise<void> = Promise.resolve();
-  for await (const line of createInterface({ input: socket })) {
+  for await (const line of lines) {
     clearTimeout(timer);
     const { options, target } = JSON.parse(line) as { readonly options: string; readonly target: string };
     try {

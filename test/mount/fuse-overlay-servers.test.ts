@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { listChanges } from "../../src/diff/export-layer.ts";
 import type { LayerId } from "../../src/drivers/driver.ts";
 import { fuseOverlayFactory } from "../../src/drivers/fuse-overlay/factory.ts";
+import { ownCommand } from "../../src/drivers/fuse-overlay/own-command.ts";
 import { newLayerId } from "../../src/drivers/layer-id.ts";
 import { umount } from "../../src/fs/mounts.ts";
 import { workerUrl } from "../../src/fs/worker-pool.ts";
@@ -41,6 +42,14 @@ async function home(): Promise<{ path: string; layer: LayerId; servers: () => nu
       .map(Number);
   return { path, layer, servers };
 }
+
+test("a process that nobody asks for anything ends by itself", async (t) => {
+  const [file, ...words] = ownCommand();
+  const server = spawn(file, [...words, "--serves", "200"], { stdio: ["ignore", "ignore", "inherit", "pipe"] });
+  t.after(() => server.kill("SIGKILL"));
+  const signal = AbortSignal.timeout(30_000);
+  assert.deepEqual(await once(server, "exit", { signal }), [0, null]);
+});
 
 test("one process serves one mount after another, two serve two, and none is left", { skip }, async () => {
   const { path, layer, servers } = await home();
