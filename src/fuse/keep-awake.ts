@@ -88,6 +88,7 @@ function isRationed(): boolean {
   return false;
 }
 
+/** Empty where it is not there or not to be read: a quota that cannot be read counts as none. */
 function readIfThere(path: string): string {
   try {
     return readFileSync(path, "latin1");

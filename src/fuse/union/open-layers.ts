@@ -17,7 +17,8 @@ import * as sys from "../../sys/syscalls.ts";
 
 /**
  * A lower layer through a read-only mount of our own, as the kernel's overlayfs has it: reading sets no access times, and who
- * unmounts the layer's file system right after the union need not wait for us. Where mounting is not allowed, as it lies. A file is a tar.
+ * unmounts the layer's file system right after the union need not wait for us. Where mounting is not allowed, as it lies.
+ * A file is a tar.
  */
 export function openLower(path: ByteString, prefix: OverlayXattrPrefix): Layer {
   if ((sys.statx(C.AT_FDCWD, path, 0).mode & C.S_IFMT) === C.S_IFREG) return new TarLayer(path, prefix);

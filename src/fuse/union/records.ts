@@ -8,9 +8,9 @@
  *     user.containers.override_stat                xattr_permissions=2
  *     user.fuseoverlayfs.override_stat             as 2 where the upper's root has it: of fuse-overlayfs up to 1.10, which knows no other
  *
- * A layer keeps such records when its root has one. MODE may have the type in it, which counts for nothing. An object without shows what its inode has: attributes of users cannot be
- * set on symbolic links and devices. Backing files and directories are open to whoever serves them (0755 at least), set-id
- * bits stand in the record alone.
+ * A layer keeps such records when its root has one. MODE may have the type in it, which counts for nothing. An object without
+ * one shows what its inode has: attributes of users cannot be set on symbolic links and devices. Backing files and directories
+ * are open to whoever serves them (0755 at least), set-id bits stand in the record alone.
  */
 import { SyscallError } from "../../errors/syscall-error.ts";
 import type { ByteString } from "../../lib/bytes.ts";
